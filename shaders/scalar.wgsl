@@ -1,0 +1,27 @@
+// scalar.wgsl — put in front: matrices are read and written one f32 at a time.
+//
+// This is the form for any shape, offset and row stride. Its twin, vector.wgsl, moves four f32 at
+// once where offset, row stride and columns of every matrix of a dispatch are multiples of four.
+// A kernel is written once, in quads (four neighbouring columns); only these few lines differ.
+//
+// Tests: every numeric test, by its odd shapes; shaders.rs.
+
+alias Word = f32;
+
+// f32 values in a word.
+const WIDTH: u32 = 1u;
+
+// The first value of a word.
+fn first(word: Word) -> f32 {
+    return word;
+}
+
+// The word as a quad.
+fn quad(word: Word) -> vec4<f32> {
+    return vec4<f32>(word);
+}
+
+// The quad's leading values as a word.
+fn word(values: vec4<f32>) -> Word {
+    return values.x;
+}

@@ -1,0 +1,201 @@
+//! What can go wrong, and the one place where wgpu's own errors are caught.
+
+use futures::FutureExt;
+
+use crate::matrix::ElementType;
+
+/// Shorthand for a result of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that a call of this library can answer instead of doing its work.
+///
+/// An error is returned before anything is recorded or written: the caller's buffers are as they
+/// were. Messages name the operand, what was expected and what was given.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A matrix has other dimensions than its place in the formula asks for.
+    #[error(
+        "`{operand}` must be {}x{} (rows x columns), but {}x{} was given",
+        expected[0], expected[1], given[0], given[1]
+    )]
+    Shape {
+        /// The operand's name in the call.
+        operand: &'static str,
+        /// Rows and columns that the other operands ask for.
+        expected: [u32; 2],
+        /// Rows and columns that were given.
+        given: [u32; 2],
+    },
+
+    /// The rows of a view would overlap.
+    #[error(
+        "a row stride of at least {columns} elements (the columns) is expected, but {row_stride} was given"
+    )]
+    RowStride {
+        /// Elements in a row.
+        columns: u32,
+        /// Elements from the start of one row to the next.
+        row_stride: u32,
+    },
+
+    /// A view reaches beyond the end of its buffer.
+    #[error("the matrix needs a buffer of at least {needed} bytes, but the buffer has {given}")]
+    DoesNotFit {
+        /// Bytes from the buffer's start to the view's last element.
+        needed: u64,
+        /// The buffer's size in bytes.
+        given: u64,
+    },
+
+    /// A buffer lacks a usage.
+    #[error("`{operand}` needs a buffer with usage {needed:?}, but it has {given:?}")]
+    Usage {
+        /// The operand's name in the call.
+        operand: &'static str,
+        /// What the call needs.
+        needed: wgpu::BufferUsages,
+        /// What the buffer was created with.
+        given: wgpu::BufferUsages,
+    },
+
+    /// The device cannot handle an element type.
+    #[error("`{operand}` holds {given}, which this device's kernels cannot use: {reason}")]
+    ElementType {
+        /// The operand's name in the call.
+        operand: &'static str,
+        /// The operand's element type.
+        given: ElementType,
+        /// What is missing.
+        reason: &'static str,
+    },
+
+    /// A binding or dispatch exceeds one of the device's limits.
+    #[error("`{what}` needs {needed}, but the device's limit {limit} is {available}")]
+    Limit {
+        /// The operand or kernel.
+        what: &'static str,
+        /// The name of the limit in [`wgpu::Limits`].
+        limit: &'static str,
+        /// What the call needs.
+        needed: u64,
+        /// What the device allows.
+        available: u64,
+    },
+
+    /// Something belongs to another device than the kernels.
+    #[error("`{what}` belongs to another device than these kernels")]
+    DeviceMismatch {
+        /// The operand's name in the call.
+        what: &'static str,
+    },
+
+    /// An output lies in the buffer of another operand of the same dispatch.
+    ///
+    /// wgpu tracks a buffer as a whole within a dispatch, so even ranges that do not overlap are
+    /// refused.
+    #[error("`{output}` must lie in a buffer of its own, but it shares the buffer of `{other}`")]
+    Aliased {
+        /// The operand that the kernel writes.
+        output: &'static str,
+        /// The operand in the same buffer.
+        other: &'static str,
+    },
+
+    /// An operand that these arguments make necessary was not given.
+    #[error("`{operand}` is missing: {reason}")]
+    Missing {
+        /// The operand's name in the call.
+        operand: &'static str,
+        /// Why it is needed.
+        reason: &'static str,
+    },
+
+    /// A setting lies outside its range.
+    #[error("`{name}` must be {expected}, but {given} was given")]
+    Setting {
+        /// The setting's name.
+        name: &'static str,
+        /// The range in words.
+        expected: &'static str,
+        /// The value that was given.
+        given: f64,
+    },
+
+    /// A slice of host data has another length than the matrix has elements.
+    #[error("{expected} values are expected, but {given} were given")]
+    Length {
+        /// Elements of the matrix.
+        expected: u64,
+        /// Elements of the slice.
+        given: u64,
+    },
+
+    /// Two halves of a layer do not hold the same weight.
+    #[error("the encoder and the decoder hold two different weights: they are not tied")]
+    NotTied,
+
+    /// A step that an optimizer was asked for lacks a gradient.
+    #[error("the optimizer holds {expected} parameters, but {given} gradients were given")]
+    Gradients {
+        /// Parameters that the optimizer updates.
+        expected: usize,
+        /// Gradients that were given.
+        given: usize,
+    },
+
+    /// The device was lost or destroyed.
+    #[error("the device is lost")]
+    DeviceLost,
+
+    /// The device is out of memory.
+    #[error("out of device memory while creating {what}")]
+    OutOfMemory {
+        /// What was being created.
+        what: &'static str,
+    },
+
+    /// wgpu refused something that every check of this library had let pass, such as a buffer that
+    /// belongs to another device or was destroyed.
+    #[error("wgpu refused {what} (a buffer of another device, or one destroyed?): {description}")]
+    Refused {
+        /// What was being created.
+        what: &'static str,
+        /// wgpu's own words.
+        description: String,
+    },
+
+    /// No adapter, or none that could give a device.
+    #[error("no usable GPU adapter: {description}")]
+    NoAdapter {
+        /// What was looked for, and found instead.
+        description: String,
+    },
+}
+
+/// Runs `work`, which creates wgpu objects on `device`, and turns what wgpu would report through
+/// its uncaptured-error handler (by default a panic) into an [`Error`].
+///
+/// On native backends a scope's result is there at once; where it is not (the browser), the error
+/// stays captured and the objects are invalid, as WebGPU has it.
+pub(crate) fn captured<T>(
+    device: &wgpu::Device,
+    what: &'static str,
+    work: impl FnOnce() -> T,
+) -> Result<T> {
+    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let value = work();
+    let refused = validation.pop().now_or_never().flatten();
+    let failed = internal.pop().now_or_never().flatten();
+    let exhausted = memory.pop().now_or_never().flatten();
+    match exhausted.or(failed).or(refused) {
+        None => Ok(value),
+        Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what }),
+        Some(error) => Err(Error::Refused {
+            what,
+            description: error.to_string(),
+        }),
+    }
+}

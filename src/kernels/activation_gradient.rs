@@ -1,0 +1,109 @@
+//! `activation_gradient.wgsl`: a gradient taken back through an activation.
+
+use super::activation::Activation;
+use super::commands::Commands;
+use super::core::{Call, Kernels};
+use super::linear::needed_saved;
+use super::operands::View;
+use crate::error::Result;
+use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
+use crate::shader::{self, Access, Binding, MATRIX, Override, Shader, uniform};
+
+/// Quads that a workgroup of an elementwise kernel takes: one an invocation.
+pub(super) const QUADS: u32 = 256;
+
+pub(super) static SHADER: Shader = Shader {
+    name: "activation_gradient",
+    sources: &[MATRIX, shader::ACTIVATION, shader::ACTIVATION_GRADIENT],
+    workgroup_size: QUADS,
+    workgroup_bytes: 0,
+    groups: &[&[
+        Binding {
+            name: "parameters",
+            access: Access::Uniform(Parameters::FIELDS),
+        },
+        Binding {
+            name: "gradient",
+            access: Access::Read,
+        },
+        Binding {
+            name: "saved",
+            access: Access::Read,
+        },
+        Binding {
+            name: "delta",
+            access: Access::Write,
+        },
+    ]],
+    overrides: &[Override {
+        name: "ACTIVATION",
+        values: Activation::ALL.len() as u32,
+    }],
+};
+
+uniform! {
+    struct Parameters {
+        gradient: View,
+        saved: View,
+        delta: View,
+        groups_wide: u32,
+        padding_0: u32,
+        padding_1: u32,
+        padding_2: u32,
+    }
+}
+
+/// Arguments of [`Kernels::activation_gradient`]; all matrices have one shape.
+#[derive(Debug, Clone, Copy)]
+pub struct ActivationGradient<'a> {
+    /// The gradient by the activation's output, such as dY.
+    pub gradient: &'a Matrix,
+    /// The activation.
+    pub activation: Activation,
+    /// What its derivative is computed from: its output, or its input where
+    /// [`Activation::needs_preactivation`]. Not needed for the identity.
+    pub saved: Option<&'a Matrix>,
+    /// Where the gradient by the activation's input goes, such as dA.
+    pub delta: &'a Matrix,
+}
+
+impl Kernels {
+    /// dA = dY ⊙ g′: for a gradient dY that the caller's own loss made. The library's losses do
+    /// this themselves.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    pub fn activation_gradient(&self, call: &ActivationGradient<'_>) -> Result<Commands> {
+        let shape = call.delta.shape();
+        let saved = needed_saved(call.activation, call.saved)?;
+        expect_shape("gradient", call.gradient, shape)?;
+        expect_shape_if_given("saved", saved, shape)?;
+        let operands = self.check(&SHADER, [Some(call.gradient), saved, Some(call.delta)])?;
+        let workgroups = self.workgroups(&SHADER, quads(call.delta).div_ceil(u64::from(QUADS)))?;
+        let [gradient, saved, delta] = operands.views;
+        let parameters = Parameters {
+            gradient,
+            saved,
+            delta,
+            groups_wide: workgroups[0],
+            padding_0: 0,
+            padding_1: 0,
+            padding_2: 0,
+        };
+        let call = Call {
+            shader: &SHADER,
+            parameters: bytemuck::bytes_of(&parameters),
+            overrides: &[call.activation.code()],
+            first_group: None,
+            settings: None,
+            workgroups,
+        };
+        self.prepare(&operands, &call)
+    }
+}
+
+/// Quads in a matrix: four neighbouring columns of a row, or what is left of it.
+pub(super) fn quads(matrix: &Matrix) -> u64 {
+    u64::from(matrix.rows()) * u64::from(matrix.columns()).div_ceil(4)
+}

@@ -1,0 +1,279 @@
+//! `adam.wgsl`: one step of Adam or AdamW on one parameter.
+
+use super::activation_gradient::{QUADS, quads};
+use super::commands::Commands;
+use super::core::{Call, Kernels};
+use super::operands::View;
+use super::sgd::{moment, not_negative};
+use crate::error::{Error, Result};
+use crate::matrix::{Matrix, expect_shape};
+use crate::shader::{self, Access, Binding, MATRIX, Shader, uniform};
+
+pub(super) static SHADER: Shader = Shader {
+    name: "adam",
+    sources: &[MATRIX, shader::ADAM],
+    workgroup_size: QUADS,
+    workgroup_bytes: 8,
+    groups: &[&[
+        Binding {
+            name: "parameters",
+            access: Access::Uniform(Parameters::FIELDS),
+        },
+        Binding {
+            name: "settings",
+            access: Access::Uniform(Uniform::FIELDS),
+        },
+        Binding {
+            name: "gradient",
+            access: Access::Read,
+        },
+        Binding {
+            name: "value",
+            access: Access::Write,
+        },
+        Binding {
+            name: "first_moment",
+            access: Access::WriteValues,
+        },
+        Binding {
+            name: "second_moment",
+            access: Access::WriteValues,
+        },
+        Binding {
+            name: "steps",
+            access: Access::WriteValues,
+        },
+    ]],
+    overrides: &[],
+};
+
+uniform! {
+    struct Parameters {
+        value: View,
+        gradient: View,
+        groups_wide: u32,
+        groups: u32,
+        padding_0: u32,
+        padding_1: u32,
+    }
+}
+
+uniform! {
+    struct Uniform {
+        learning_rate: f32,
+        beta1: f32,
+        beta2: f32,
+        one_minus_beta1: f32,
+        one_minus_beta2: f32,
+        log_beta1: f32,
+        log_beta2: f32,
+        epsilon: f32,
+        weight_decay: f32,
+        decoupled_decay: f32,
+        padding_0: u32,
+        padding_1: u32,
+    }
+}
+
+/// Settings of Adam and AdamW, as PyTorch's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamSettings {
+    /// Step size; at least 0.
+    pub learning_rate: f64,
+    /// Decay rates of the two moments; each at least 0 and below 1.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment; at least 0.
+    pub epsilon: f64,
+    /// Weight decay; at least 0.
+    pub weight_decay: f64,
+    /// How the decay acts: `true` shrinks the parameter itself by learning_rate·weight_decay
+    /// (AdamW), `false` adds weight_decay times the parameter to its gradient (Adam).
+    pub decoupled: bool,
+}
+
+impl AdamSettings {
+    /// Adam with PyTorch's defaults: betas 0.9 and 0.999, epsilon 1e-8, no decay
+    /// ([Kingma and Ba](https://arxiv.org/abs/1412.6980)).
+    pub fn adam(learning_rate: f64) -> Self {
+        Self {
+            learning_rate,
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            decoupled: false,
+        }
+    }
+
+    /// AdamW with PyTorch's defaults: those of Adam, and a decoupled decay of 0.01
+    /// ([Loshchilov and Hutter](https://arxiv.org/abs/1711.05101)).
+    pub fn adamw(learning_rate: f64) -> Self {
+        Self {
+            weight_decay: 0.01,
+            decoupled: true,
+            ..Self::adam(learning_rate)
+        }
+    }
+
+    /// Sets [`AdamSettings::betas`].
+    pub fn with_betas(mut self, betas: [f64; 2]) -> Self {
+        self.betas = betas;
+        self
+    }
+
+    /// Sets [`AdamSettings::epsilon`].
+    pub fn with_epsilon(mut self, epsilon: f64) -> Self {
+        self.epsilon = epsilon;
+        self
+    }
+
+    /// Sets [`AdamSettings::weight_decay`].
+    pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = weight_decay;
+        self
+    }
+
+    /// The contents of the uniform buffer that [`AdamUpdate::settings`] is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for a value outside its range.
+    pub fn to_uniform(&self) -> Result<Vec<u8>> {
+        not_negative("learning_rate", self.learning_rate)?;
+        not_negative("epsilon", self.epsilon)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        for given in self.betas {
+            if !(0.0..1.0).contains(&given) {
+                return Err(Error::Setting {
+                    name: "betas",
+                    expected: "in 0 … 1, without 1",
+                    given,
+                });
+            }
+        }
+        let [beta1, beta2] = self.betas;
+        // ln 0 is no number to calculate with; e⁻¹⁰⁰ is as good as 0.
+        let log = |beta: f64| beta.ln().max(-100.0) as f32;
+        let decay = self.weight_decay as f32;
+        let uniform = Uniform {
+            learning_rate: self.learning_rate as f32,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            log_beta1: log(beta1),
+            log_beta2: log(beta2),
+            epsilon: self.epsilon as f32,
+            weight_decay: if self.decoupled { 0.0 } else { decay },
+            decoupled_decay: if self.decoupled { decay } else { 0.0 },
+            padding_0: 0,
+            padding_1: 0,
+        };
+        Ok(bytemuck::bytes_of(&uniform).to_vec())
+    }
+}
+
+/// The moments and step count of one parameter, zero at first.
+#[derive(Debug, Clone)]
+pub struct AdamState {
+    shape: [u32; 2],
+    first_moment: Matrix,
+    second_moment: Matrix,
+    steps: Matrix,
+}
+
+impl AdamState {
+    /// Moments for `value`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::zeros`].
+    pub fn new(kernels: &Kernels, value: &Matrix) -> Result<Self> {
+        Ok(Self {
+            shape: value.shape(),
+            first_moment: moment(kernels, "first moment", value)?,
+            second_moment: moment(kernels, "second moment", value)?,
+            steps: kernels.zeros("steps", 1, groups(value) as u32)?,
+        })
+    }
+
+    /// m: one row of quads, each row of the parameter padded to a multiple of four.
+    pub fn first_moment(&self) -> &Matrix {
+        &self.first_moment
+    }
+
+    /// v, laid out as m.
+    pub fn second_moment(&self) -> &Matrix {
+        &self.second_moment
+    }
+
+    /// The step count t, as 32-bit integers: one copy for each workgroup, all equal.
+    pub fn steps(&self) -> &Matrix {
+        &self.steps
+    }
+}
+
+fn groups(value: &Matrix) -> u64 {
+    quads(value).div_ceil(u64::from(QUADS))
+}
+
+/// Arguments of [`Kernels::adam`].
+#[derive(Debug, Clone, Copy)]
+pub struct AdamUpdate<'a> {
+    /// The parameter.
+    pub value: &'a Matrix,
+    /// Its gradient, in the same shape.
+    pub gradient: &'a Matrix,
+    /// The moments and the step count, which the step raises by one.
+    pub state: &'a AdamState,
+    /// A uniform buffer with [`AdamSettings::to_uniform`]: write to it between submissions to change
+    /// the learning rate.
+    pub settings: &'a wgpu::Buffer,
+}
+
+impl Kernels {
+    /// One step of Adam or AdamW on one parameter. The step count is kept on the GPU, so the same
+    /// commands can be recorded again and again, also within one submission.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] but those of data; nothing is recorded then.
+    pub fn adam(&self, call: &AdamUpdate<'_>) -> Result<Commands> {
+        let shape = call.value.shape();
+        expect_shape("gradient", call.gradient, shape)?;
+        if call.state.shape != shape {
+            let given = call.state.shape;
+            return Err(Error::Shape {
+                operand: "state",
+                expected: shape,
+                given,
+            });
+        }
+        let operands = [
+            Some(call.gradient),
+            Some(call.value),
+            Some(&call.state.first_moment),
+            Some(&call.state.second_moment),
+            Some(&call.state.steps),
+        ];
+        let operands = self.check(&SHADER, operands)?;
+        let workgroups = self.workgroups(&SHADER, groups(call.value))?;
+        let [gradient, value, ..] = operands.views;
+        let parameters = Parameters {
+            value,
+            gradient,
+            groups_wide: workgroups[0],
+            groups: groups(call.value) as u32,
+            padding_0: 0,
+            padding_1: 0,
+        };
+        let call = Call {
+            shader: &SHADER,
+            parameters: bytemuck::bytes_of(&parameters),
+            overrides: &[],
+            first_group: None,
+            settings: Some(call.settings),
+            workgroups,
+        };
+        self.prepare(&operands, &call)
+    }
+}

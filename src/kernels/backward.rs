@@ -1,0 +1,156 @@
+//! `backward.wgsl`: the gradient of the tied weight, both contributions in one dispatch.
+
+use super::commands::Commands;
+use super::core::{Call, Kernels};
+use super::linear::{TILE_BYTES, TILE_INVOCATIONS, tiles};
+use super::operands::View;
+use crate::error::Result;
+use crate::matrix::{Matrix, expect_shape};
+use crate::shader::{self, Access, BACKWARD, Binding, MATRIX, Shader, uniform};
+
+pub(super) static SHADER: Shader = Shader {
+    name: "backward",
+    sources: &[MATRIX, shader::TILE, BACKWARD],
+    workgroup_size: TILE_INVOCATIONS,
+    workgroup_bytes: TILE_BYTES,
+    groups: &[&[
+        Binding {
+            name: "parameters",
+            access: Access::Uniform(Parameters::FIELDS),
+        },
+        Binding {
+            name: "code",
+            access: Access::Read,
+        },
+        Binding {
+            name: "output_delta",
+            access: Access::Read,
+        },
+        Binding {
+            name: "code_delta",
+            access: Access::Read,
+        },
+        Binding {
+            name: "input",
+            access: Access::Read,
+        },
+        Binding {
+            name: "gradient",
+            access: Access::Write,
+        },
+    ]],
+    overrides: &[],
+};
+
+uniform! {
+    struct Parameters {
+        code: View,
+        output_delta: View,
+        code_delta: View,
+        input: View,
+        gradient: View,
+        add: u32,
+        groups_wide: u32,
+        padding_0: u32,
+        padding_1: u32,
+    }
+}
+
+/// Which uses of the weight its gradient counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Contributions {
+    /// Hᵀ·dA + dZᵀ·X: the whole gradient of a weight that is used twice.
+    #[default]
+    Both,
+    /// dZᵀ·X alone, as if the decoder used `w.detach().t()`.
+    Encoder,
+    /// Hᵀ·dA alone, as if the encoder used `w.detach()`.
+    Decoder,
+}
+
+/// What happens to what a gradient buffer held before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Accumulate {
+    /// It is overwritten, even if it was NaN.
+    #[default]
+    Overwrite,
+    /// The new gradient is added to it: gradient accumulation over micro-batches.
+    Add,
+}
+
+impl Accumulate {
+    /// The uniform's `add`.
+    pub(super) fn flag(self) -> u32 {
+        u32::from(self == Self::Add)
+    }
+}
+
+/// Arguments of [`Kernels::backward`].
+#[derive(Debug, Clone, Copy)]
+pub struct Backward<'a> {
+    /// H, \[batch, hidden\]: the code, output of encode.
+    pub code: &'a Matrix,
+    /// dA, \[batch, inputs\]: the gradient by decode's pre-activation.
+    pub output_delta: &'a Matrix,
+    /// dZ, \[batch, hidden\]: the gradient by encode's pre-activation.
+    pub code_delta: &'a Matrix,
+    /// X, \[batch, inputs\]: the input of encode.
+    pub input: &'a Matrix,
+    /// dW, \[hidden, inputs\]: where the gradient goes.
+    pub gradient: &'a Matrix,
+    /// Which uses of the weight count. An operand that only the other use needs is not read.
+    pub contributions: Contributions,
+    /// Whether to overwrite or to add.
+    pub accumulate: Accumulate,
+}
+
+impl Kernels {
+    /// dW (+)= Hᵀ·dA + dZᵀ·X: the whole gradient of the tied weight, in one dispatch and one store.
+    ///
+    /// An empty batch writes zeros in the mode [`Accumulate::Overwrite`] and adds nothing in the
+    /// mode [`Accumulate::Add`].
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    pub fn backward(&self, call: &Backward<'_>) -> Result<Commands> {
+        let [batch, hidden] = call.code.shape();
+        let inputs = call.input.columns();
+        expect_shape("output_delta", call.output_delta, [batch, inputs])?;
+        expect_shape("code_delta", call.code_delta, [batch, hidden])?;
+        expect_shape("input", call.input, [batch, inputs])?;
+        expect_shape("gradient", call.gradient, [hidden, inputs])?;
+        let decoder = call.contributions != Contributions::Encoder;
+        let encoder = call.contributions != Contributions::Decoder;
+        let operands = [
+            decoder.then_some(call.code),
+            decoder.then_some(call.output_delta),
+            encoder.then_some(call.code_delta),
+            encoder.then_some(call.input),
+            Some(call.gradient),
+        ];
+        let operands = self.check(&SHADER, operands)?;
+        let workgroups = self.workgroups(&SHADER, tiles(call.gradient))?;
+        let [code, output_delta, code_delta, input, gradient] = operands.views;
+        let parameters = Parameters {
+            code,
+            output_delta,
+            code_delta,
+            input,
+            gradient,
+            add: call.accumulate.flag(),
+            groups_wide: workgroups[0],
+            padding_0: 0,
+            padding_1: 0,
+        };
+        let call = Call {
+            shader: &SHADER,
+            parameters: bytemuck::bytes_of(&parameters),
+            overrides: &[],
+            first_group: None,
+            settings: None,
+            workgroups,
+        };
+        self.prepare(&operands, &call)
+    }
+}

@@ -1,0 +1,548 @@
+//! [`Kernels`]: what the kernels share on one device, and how a dispatch is prepared.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::commands::{Commands, Dispatch};
+use super::operands::{self, Operand, Operands, Slice};
+use crate::error::{Error, Result, captured};
+use crate::matrix::Matrix;
+use crate::shader::{Access, Binding, Shader, Width};
+
+/// How kernels are built.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct KernelOptions {
+    /// Whether the driver's or wgpu's checks stay in the shaders: index clamps, loop bounds and
+    /// division guards ([`wgpu::ShaderRuntimeChecks`]). Default: `true`.
+    ///
+    /// The kernels pass every test either way: sizes are checked on the CPU before anything is
+    /// recorded, every index is clamped to its matrix and every loop ends with it. Without the
+    /// checks they can run faster.
+    pub runtime_checks: bool,
+    /// A cache of the host's for compiled pipelines. It must belong to the same device.
+    pub pipeline_cache: Option<wgpu::PipelineCache>,
+}
+
+impl Default for KernelOptions {
+    fn default() -> Self {
+        Self {
+            runtime_checks: true,
+            pipeline_cache: None,
+        }
+    }
+}
+
+impl KernelOptions {
+    /// Sets [`KernelOptions::runtime_checks`].
+    pub fn with_runtime_checks(mut self, runtime_checks: bool) -> Self {
+        self.runtime_checks = runtime_checks;
+        self
+    }
+
+    /// Sets [`KernelOptions::pipeline_cache`].
+    pub fn with_pipeline_cache(mut self, cache: wgpu::PipelineCache) -> Self {
+        self.pipeline_cache = Some(cache);
+        self
+    }
+}
+
+/// The kernels of one device: shader modules, layouts and pipelines, made when first asked for and
+/// kept. A cheap handle to clone; usable from several threads.
+#[derive(Debug, Clone)]
+pub struct Kernels {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    device: wgpu::Device,
+    limits: wgpu::Limits,
+    options: KernelOptions,
+    /// Bound in place of absent operands that are read and written, respectively.
+    spare_read: wgpu::Buffer,
+    spare_write: wgpu::Buffer,
+    layouts: Mutex<HashMap<&'static str, Layouts>>,
+    modules: Mutex<HashMap<(&'static str, Width), wgpu::ShaderModule>>,
+    pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
+}
+
+/// A shader's bind-group layouts and pipeline layout.
+#[derive(Debug, Clone)]
+struct Layouts {
+    groups: Vec<wgpu::BindGroupLayout>,
+    pipeline: wgpu::PipelineLayout,
+}
+
+/// Shader, width and the values of its overrides, in the order of the shader's list.
+type PipelineKey = (&'static str, Width, Vec<u32>);
+
+/// What one dispatch of a shader is prepared from, apart from its operands.
+pub(super) struct Call<'a> {
+    pub(super) shader: &'static Shader,
+    /// The contents of the uniform at binding 0 of the last group.
+    pub(super) parameters: &'a [u8],
+    /// Values of the shader's overrides, in the order of its list.
+    pub(super) overrides: &'a [f64],
+    /// A bind group made earlier, for group 0; the operands of that group are then taken from it.
+    pub(super) first_group: Option<&'a wgpu::BindGroup>,
+    /// A second uniform, kept by the caller, at binding 1 of the last group.
+    pub(super) settings: Option<&'a wgpu::Buffer>,
+    /// From [`Kernels::workgroups`].
+    pub(super) workgroups: [u32; 2],
+}
+
+impl Kernels {
+    /// Kernels for `device`. Pipelines are built when they are first needed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceLost`] and [`Error::OutOfMemory`].
+    pub fn new(device: &wgpu::Device, options: KernelOptions) -> Result<Self> {
+        let spare = |label| filled_buffer(device, label, &[0; 16], wgpu::BufferUsages::STORAGE);
+        let shared = Shared {
+            device: device.clone(),
+            limits: device.limits(),
+            options,
+            spare_read: spare("absent input")?,
+            spare_write: spare("absent output")?,
+            layouts: Mutex::default(),
+            modules: Mutex::default(),
+            pipelines: Mutex::default(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The device that the kernels were made for.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.shared.device
+    }
+
+    /// The options that the kernels were made with.
+    pub fn options(&self) -> &KernelOptions {
+        &self.shared.options
+    }
+
+    /// A new zeroed buffer holding `rows` × `columns` f32 values, as a matrix: usable as any operand,
+    /// copied from and to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], and [`Error::Limit`] beyond
+    /// `max_buffer_size`.
+    pub fn zeros(&self, label: &'static str, rows: u32, columns: u32) -> Result<Matrix> {
+        let matrix_bytes = u64::from(rows) * u64::from(columns) * 4;
+        let buffer = self.zeroed_buffer(label, matrix_bytes.max(16))?;
+        Matrix::new(&buffer, rows, columns)
+    }
+
+    /// A new buffer holding `values`, `rows` × `columns` of them row by row, as a matrix.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] where `values` has another length, and as [`Kernels::zeros`].
+    pub fn matrix(
+        &self,
+        label: &'static str,
+        rows: u32,
+        columns: u32,
+        values: &[f32],
+    ) -> Result<Matrix> {
+        let expected = u64::from(rows) * u64::from(columns);
+        if values.len() as u64 != expected {
+            return Err(Error::Length {
+                expected,
+                given: values.len() as u64,
+            });
+        }
+        let bytes = bytemuck::cast_slice(values);
+        let bytes = if bytes.is_empty() { &[0; 16] } else { bytes };
+        self.expect_buffer_size(label, bytes.len() as u64)?;
+        let buffer = filled_buffer(self.device(), label, bytes, matrix_usages())?;
+        Matrix::new(&buffer, rows, columns)
+    }
+
+    /// A new zeroed buffer for matrices.
+    pub(crate) fn zeroed_buffer(&self, label: &'static str, size: u64) -> Result<wgpu::Buffer> {
+        self.expect_buffer_size(label, size)?;
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage: matrix_usages(),
+            mapped_at_creation: false,
+        };
+        captured(self.device(), label, || {
+            self.device().create_buffer(&descriptor)
+        })
+    }
+
+    /// A new uniform buffer that the host can write to.
+    pub(crate) fn uniform_buffer(&self, label: &'static str, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        filled_buffer(self.device(), label, bytes, usage)
+    }
+
+    fn expect_buffer_size(&self, what: &'static str, needed: u64) -> Result<()> {
+        let available = self.shared.limits.max_buffer_size;
+        if needed > available {
+            return Err(Error::Limit {
+                what,
+                limit: "max_buffer_size",
+                needed,
+                available,
+            });
+        }
+        Ok(())
+    }
+
+    /// Spreads `count` workgroups over two dimensions. The shader numbers them
+    /// y·(first dimension) + x and lets those past `count` do nothing.
+    pub(super) fn workgroups(&self, shader: &'static Shader, count: u64) -> Result<[u32; 2]> {
+        let most = u64::from(self.shared.limits.max_compute_workgroups_per_dimension);
+        let high = count.div_ceil(most);
+        if high > most {
+            return Err(Error::Limit {
+                what: shader.name,
+                limit: "max_compute_workgroups_per_dimension, squared",
+                needed: count,
+                available: most * most,
+            });
+        }
+        let wide = count.div_ceil(high.max(1));
+        Ok([wide as u32, high as u32])
+    }
+
+    /// Checks a shader's operands; see [`operands::check`].
+    pub(super) fn check<'a, const N: usize>(
+        &self,
+        shader: &'static Shader,
+        operands: [Option<&'a Matrix>; N],
+    ) -> Result<Operands<'a, N>> {
+        operands::check(shader, self.device(), &self.shared.limits, operands)
+    }
+
+    /// Makes the dispatch: uniform, bind group, pipeline. No workgroups, no commands.
+    pub(super) fn prepare<const N: usize>(
+        &self,
+        operands: &Operands<'_, N>,
+        call: &Call<'_>,
+    ) -> Result<Commands> {
+        if call.workgroups.contains(&0) {
+            return Ok(Commands::default());
+        }
+        let shader = call.shader;
+        self.expect_limits(shader)?;
+        let uniform = wgpu::BufferUsages::UNIFORM;
+        let parameters = filled_buffer(self.device(), shader.name, call.parameters, uniform)?;
+        let layouts = self.layouts(shader)?;
+        let pipeline = self.pipeline(shader, &layouts, operands.width, call.overrides)?;
+        let last = shader.groups.len() - 1;
+        let mut entries = vec![entry(
+            0,
+            Slice {
+                buffer: &parameters,
+                offset: 0,
+                size: 0,
+            },
+        )];
+        if let Some(settings) = call.settings {
+            entries.push(entry(
+                1,
+                Slice {
+                    buffer: settings,
+                    offset: 0,
+                    size: 0,
+                },
+            ));
+        }
+        let of_group = operands
+            .bound
+            .iter()
+            .filter(|operand| operand.group == last);
+        entries.extend(of_group.map(|operand| self.operand_entry(operand)));
+        let group = captured(self.device(), shader.name, || {
+            self.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(shader.name),
+                layout: &layouts.groups[last],
+                entries: &entries,
+            })
+        })?;
+        let bind_groups = call
+            .first_group
+            .cloned()
+            .into_iter()
+            .chain([group])
+            .collect();
+        Ok(Commands::one(Dispatch {
+            pipeline,
+            bind_groups,
+            workgroups: call.workgroups,
+        }))
+    }
+
+    fn operand_entry<'a>(&'a self, operand: &Operand<'a>) -> wgpu::BindGroupEntry<'a> {
+        let spare = if operand.binding.access.writes() {
+            &self.shared.spare_write
+        } else {
+            &self.shared.spare_read
+        };
+        entry(
+            operand.index,
+            operand.bound.unwrap_or(Slice {
+                buffer: spare,
+                offset: 0,
+                size: 0,
+            }),
+        )
+    }
+
+    /// A bind group for group 0 of `shader`, which holds `matrix` alone.
+    pub(super) fn bind_alone(
+        &self,
+        shader: &'static Shader,
+        matrix: &Matrix,
+    ) -> Result<wgpu::BindGroup> {
+        let name = shader.groups[0][0].name;
+        let slice = if matrix.is_empty() {
+            Slice {
+                buffer: &self.shared.spare_read,
+                offset: 0,
+                size: 0,
+            }
+        } else {
+            operands::slice_of(name, matrix, &self.shared.limits)?
+        };
+        let layouts = self.layouts(shader)?;
+        captured(self.device(), name, || {
+            self.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(name),
+                layout: &layouts.groups[0],
+                entries: &[entry(0, slice)],
+            })
+        })
+    }
+
+    /// wgpu checks neither workgroup size nor workgroup memory once overrides are applied.
+    fn expect_limits(&self, shader: &'static Shader) -> Result<()> {
+        let limits = &self.shared.limits;
+        let size = shader.workgroup_size;
+        let needs = [
+            (
+                size,
+                limits.max_compute_workgroup_size_x,
+                "max_compute_workgroup_size_x",
+            ),
+            (
+                size,
+                limits.max_compute_invocations_per_workgroup,
+                "max_compute_invocations_per_workgroup",
+            ),
+            (
+                shader.workgroup_bytes,
+                limits.max_compute_workgroup_storage_size,
+                "max_compute_workgroup_storage_size",
+            ),
+            (
+                shader.storage_buffers(),
+                limits.max_storage_buffers_per_shader_stage,
+                "max_storage_buffers_per_shader_stage",
+            ),
+        ];
+        for (needed, available, limit) in needs {
+            if needed > available {
+                let (needed, available) = (u64::from(needed), u64::from(available));
+                return Err(Error::Limit {
+                    what: shader.name,
+                    limit,
+                    needed,
+                    available,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn layouts(&self, shader: &'static Shader) -> Result<Layouts> {
+        let mut known = self
+            .shared
+            .layouts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(layouts) = known.get(shader.name) {
+            return Ok(layouts.clone());
+        }
+        let layouts = captured(self.device(), shader.name, || {
+            let groups: Vec<_> = shader
+                .groups
+                .iter()
+                .map(|bindings| {
+                    let entries: Vec<_> = (0..).zip(*bindings).map(layout_entry).collect();
+                    self.device()
+                        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                            label: Some(shader.name),
+                            entries: &entries,
+                        })
+                })
+                .collect();
+            let references: Vec<_> = groups.iter().map(Some).collect();
+            let pipeline = self
+                .device()
+                .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: Some(shader.name),
+                    bind_group_layouts: &references,
+                    immediate_size: 0,
+                });
+            Layouts { groups, pipeline }
+        })?;
+        known.insert(shader.name, layouts.clone());
+        Ok(layouts)
+    }
+
+    fn module(&self, shader: &'static Shader, width: Width) -> Result<wgpu::ShaderModule> {
+        let mut known = self
+            .shared
+            .modules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = known.get(&(shader.name, width)) {
+            return Ok(module.clone());
+        }
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(shader.name),
+            source: wgpu::ShaderSource::Wgsl(shader.source(width).into()),
+        };
+        let module = captured(self.device(), shader.name, || {
+            if self.shared.options.runtime_checks {
+                self.device().create_shader_module(descriptor)
+            } else {
+                create_unchecked(self.device(), descriptor)
+            }
+        })?;
+        known.insert((shader.name, width), module.clone());
+        Ok(module)
+    }
+
+    fn pipeline(
+        &self,
+        shader: &'static Shader,
+        layouts: &Layouts,
+        width: Width,
+        overrides: &[f64],
+    ) -> Result<wgpu::ComputePipeline> {
+        debug_assert_eq!(shader.overrides.len(), overrides.len());
+        let key = (
+            shader.name,
+            width,
+            overrides.iter().map(|value| *value as u32).collect(),
+        );
+        let mut known = self
+            .shared
+            .pipelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = known.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let module = self.module(shader, width)?;
+        let names = shader.overrides.iter().map(|constant| constant.name);
+        let constants: Vec<_> = names.zip(overrides.iter().copied()).collect();
+        let pipeline = captured(self.device(), shader.name, || {
+            self.device()
+                .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                    label: Some(shader.name),
+                    layout: Some(&layouts.pipeline),
+                    module: &module,
+                    entry_point: Some(shader.name),
+                    compilation_options: wgpu::PipelineCompilationOptions {
+                        constants: &constants,
+                        // The kernels write workgroup memory before they read it.
+                        zero_initialize_workgroup_memory: false,
+                    },
+                    cache: self.shared.options.pipeline_cache.as_ref(),
+                })
+        })?;
+        known.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+}
+
+/// A shader module without runtime checks.
+#[allow(unsafe_code)]
+fn create_unchecked(
+    device: &wgpu::Device,
+    descriptor: wgpu::ShaderModuleDescriptor<'_>,
+) -> wgpu::ShaderModule {
+    // SAFETY: no index can leave its buffer: every view is checked against its buffer before it is
+    // bound, and the kernels clamp every index to the view (matrix.wgsl) or compare it with the
+    // view's columns (biases). Workgroup memory is indexed by the local invocation index and by
+    // constants within its bounds. Every loop counts up to a size of a matrix, every divisor is
+    // the size of a non-empty one, and no kernel uses signed integers.
+    unsafe {
+        device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+    }
+}
+
+const fn matrix_usages() -> wgpu::BufferUsages {
+    wgpu::BufferUsages::STORAGE
+        .union(wgpu::BufferUsages::COPY_SRC)
+        .union(wgpu::BufferUsages::COPY_DST)
+}
+
+/// A new buffer with these contents, which are there without a write to the queue.
+fn filled_buffer(
+    device: &wgpu::Device,
+    label: &'static str,
+    bytes: &[u8],
+    usage: wgpu::BufferUsages,
+) -> Result<wgpu::Buffer> {
+    let descriptor = wgpu::BufferDescriptor {
+        label: Some(label),
+        size: bytes.len() as u64,
+        usage,
+        mapped_at_creation: true,
+    };
+    captured(device, label, || {
+        let buffer = device.create_buffer(&descriptor);
+        // On a lost device the buffer is invalid, no error is reported, and mapping fails.
+        let mut mapped = buffer
+            .get_mapped_range_mut(..)
+            .map_err(|_| Error::DeviceLost)?;
+        mapped.copy_from_slice(bytes);
+        drop(mapped);
+        buffer.unmap();
+        Ok(buffer)
+    })?
+}
+
+/// A buffer, or with a size of 0 all of it, at a binding.
+fn entry(binding: u32, slice: Slice<'_>) -> wgpu::BindGroupEntry<'_> {
+    wgpu::BindGroupEntry {
+        binding,
+        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: slice.buffer,
+            offset: slice.offset,
+            size: wgpu::BufferSize::new(slice.size),
+        }),
+    }
+}
+
+fn layout_entry((binding, description): (u32, &Binding)) -> wgpu::BindGroupLayoutEntry {
+    let ty = match description.access {
+        Access::Uniform(_) => wgpu::BufferBindingType::Uniform,
+        access => wgpu::BufferBindingType::Storage {
+            read_only: !access.writes(),
+        },
+    };
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty,
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    }
+}

@@ -1,0 +1,28 @@
+//! `cross_entropy.wgsl`: the binary cross-entropy of logits and its gradient.
+
+use super::commands::Commands;
+use super::core::Kernels;
+use super::loss::{BYTES, GROUPS, INVOCATIONS, LossGradient, OVERRIDES};
+use crate::error::Result;
+use crate::shader::{ACTIVATION, CROSS_ENTROPY, LOSS, MATRIX, Shader};
+
+pub(super) static SHADER: Shader = Shader {
+    name: "cross_entropy",
+    sources: &[MATRIX, ACTIVATION, LOSS, CROSS_ENTROPY],
+    workgroup_size: INVOCATIONS,
+    workgroup_bytes: BYTES,
+    groups: GROUPS,
+    overrides: OVERRIDES,
+};
+
+impl Kernels {
+    /// The binary cross-entropy of logits, Σ max(p, 0) − p·t + ln(1 + e^−|p|), or its mean, and its
+    /// gradient σ(p) − t by the logits: PyTorch's `BCEWithLogitsLoss`. Targets lie in 0 … 1.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    pub fn cross_entropy(&self, call: &LossGradient<'_>) -> Result<Commands> {
+        self.loss(&SHADER, call)
+    }
+}

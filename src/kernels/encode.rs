@@ -1,0 +1,46 @@
+//! `encode.wgsl`: the normal product with the weight, forward and as the code's gradient.
+
+use super::commands::Commands;
+use super::core::Kernels;
+use super::linear::{
+    Gradient, Linear, OPERAND_GROUP, OVERRIDES, TILE_BYTES, TILE_INVOCATIONS, WEIGHT_GROUP,
+};
+use super::weight::Weight;
+use crate::error::Result;
+use crate::shader::{ACTIVATION, ENCODE, LINEAR, MATRIX, Shader, TILE};
+
+pub(super) static SHADER: Shader = Shader {
+    name: "encode",
+    sources: &[MATRIX, ACTIVATION, TILE, LINEAR, ENCODE],
+    workgroup_size: TILE_INVOCATIONS,
+    workgroup_bytes: TILE_BYTES,
+    groups: &[WEIGHT_GROUP, OPERAND_GROUP],
+    overrides: OVERRIDES,
+};
+
+impl Kernels {
+    /// H = f(X·Wᵀ + b), as PyTorch's `f(F.linear(x, w, b))`.
+    ///
+    /// Shapes: the weight W is \[hidden, inputs\], `input` X \[batch, inputs\], `bias` b
+    /// \[1, hidden\], `output` H and `preactivation` \[batch, hidden\].
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    pub fn encode(&self, weight: &Weight, call: &Linear<'_>) -> Result<Commands> {
+        self.forward_product(&SHADER, weight, [weight.inputs(), weight.hidden()], call)
+    }
+
+    /// dZ = (dA·Wᵀ + extra) ⊙ f′: the gradient by the code's pre-activation, from the one by the
+    /// output's. The access pattern, and the kernel, are those of [`Kernels::encode`].
+    ///
+    /// Shapes: `delta` dA is \[batch, inputs\]; `output` dZ, `extra` and `saved` \[batch, hidden\].
+    /// Without an activation the output is dH itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::encode`], and [`Error::Missing`](crate::Error::Missing) where f′ needs `saved`.
+    pub fn code_gradient(&self, weight: &Weight, call: &Gradient<'_>) -> Result<Commands> {
+        self.gradient_product(&SHADER, weight, [weight.inputs(), weight.hidden()], call)
+    }
+}

@@ -1,0 +1,205 @@
+//! What the losses share: arguments, uniform and preparation (`loss.wgsl`).
+
+use super::activation::Activation;
+use super::activation_gradient::quads;
+use super::commands::Commands;
+use super::core::{Call, Kernels};
+use super::linear::needed_saved;
+use super::operands::View;
+use super::sum::Sum;
+use crate::error::Result;
+use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
+use crate::shader::{Access, Binding, Override, Shader, uniform};
+
+/// Invocations of a workgroup, and bytes of workgroup memory, of every kernel on loss.wgsl.
+pub(super) const INVOCATIONS: u32 = 256;
+pub(super) const BYTES: u32 = 256 * 4;
+
+/// Quads that an invocation takes before a further workgroup is worth it.
+const QUADS_EACH: u64 = 4;
+
+/// Most workgroups, and so most partial sums.
+const MOST_GROUPS: u64 = 1024;
+
+pub(super) const GROUPS: &[&[Binding]] = &[&[
+    Binding {
+        name: "parameters",
+        access: Access::Uniform(Parameters::FIELDS),
+    },
+    Binding {
+        name: "prediction",
+        access: Access::Read,
+    },
+    Binding {
+        name: "target_values",
+        access: Access::Read,
+    },
+    Binding {
+        name: "saved",
+        access: Access::Read,
+    },
+    Binding {
+        name: "delta",
+        access: Access::Write,
+    },
+    Binding {
+        name: "partials",
+        access: Access::WriteValues,
+    },
+]];
+
+pub(super) const OVERRIDES: &[Override] = &[Override {
+    name: "ACTIVATION",
+    values: Activation::ALL.len() as u32,
+}];
+
+uniform! {
+    struct Parameters {
+        prediction: View,
+        target_values: View,
+        saved: View,
+        delta: View,
+        groups: u32,
+        scale: f32,
+        padding_0: u32,
+        padding_1: u32,
+    }
+}
+
+/// How a loss over many elements becomes one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Reduction {
+    /// The mean over all elements (batch × inputs); zero for none.
+    #[default]
+    Mean,
+    /// The sum over all elements.
+    Sum,
+}
+
+impl Reduction {
+    /// What the sum over `elements` elements is multiplied with.
+    pub(crate) fn scale(self, elements: u64) -> f32 {
+        match self {
+            Self::Sum => 1.0,
+            Self::Mean if elements == 0 => 0.0,
+            Self::Mean => (1.0 / elements as f64) as f32,
+        }
+    }
+}
+
+/// Arguments of [`Kernels::squared_error`] and [`Kernels::cross_entropy`].
+#[derive(Debug, Clone, Copy)]
+pub struct LossGradient<'a> {
+    /// The prediction, \[batch, inputs\]; logits for the cross-entropy.
+    pub prediction: &'a Matrix,
+    /// The target, in the prediction's shape.
+    pub target: &'a Matrix,
+    /// Mean or sum.
+    pub reduction: Reduction,
+    /// Where the loss goes, \[1, 1\]: it stays on the GPU until somebody reads it.
+    pub loss: &'a Matrix,
+    /// Where the gradient goes, in the prediction's shape: by the prediction, or with an
+    /// [`activation`](Self::activation) by its input.
+    pub delta: Option<&'a Matrix>,
+    /// The activation that made the prediction, if the gradient is to go back through it.
+    pub activation: Activation,
+    /// What its derivative is computed from: its output, or its input where
+    /// [`Activation::needs_preactivation`]. Not needed for the identity, or without `delta`.
+    pub saved: Option<&'a Matrix>,
+}
+
+impl<'a> LossGradient<'a> {
+    /// The mean loss of `prediction` against `target`, into `loss`; no gradient.
+    pub fn new(prediction: &'a Matrix, target: &'a Matrix, loss: &'a Matrix) -> Self {
+        Self {
+            prediction,
+            target,
+            reduction: Reduction::Mean,
+            loss,
+            delta: None,
+            activation: Activation::Identity,
+            saved: None,
+        }
+    }
+
+    /// Sets [`LossGradient::reduction`].
+    pub fn with_reduction(mut self, reduction: Reduction) -> Self {
+        self.reduction = reduction;
+        self
+    }
+
+    /// Sets [`LossGradient::delta`].
+    pub fn with_delta(mut self, delta: Option<&'a Matrix>) -> Self {
+        self.delta = delta;
+        self
+    }
+
+    /// Sets [`LossGradient::activation`] and [`LossGradient::saved`].
+    pub fn through(mut self, activation: Activation, saved: Option<&'a Matrix>) -> Self {
+        self.activation = activation;
+        self.saved = saved;
+        self
+    }
+}
+
+impl Kernels {
+    /// Two dispatches: the loss's own, then [`Kernels::sum`] of its partial sums.
+    pub(super) fn loss(
+        &self,
+        shader: &'static Shader,
+        call: &LossGradient<'_>,
+    ) -> Result<Commands> {
+        let shape = call.prediction.shape();
+        let saved = match call.delta {
+            Some(_) => needed_saved(call.activation, call.saved)?,
+            None => None,
+        };
+        expect_shape("target", call.target, shape)?;
+        expect_shape("loss", call.loss, [1, 1])?;
+        expect_shape_if_given("delta", call.delta, shape)?;
+        expect_shape_if_given("saved", saved, shape)?;
+        let groups = quads(call.prediction)
+            .div_ceil(QUADS_EACH * u64::from(INVOCATIONS))
+            .min(MOST_GROUPS);
+        let partials = self.zeros("partials", 1, groups as u32)?;
+        let operands = [
+            Some(call.prediction),
+            Some(call.target),
+            saved,
+            call.delta,
+            Some(&partials),
+        ];
+        let operands = self.check(shader, operands)?;
+        let [prediction, target_values, saved, delta, _] = operands.views;
+        let scale = call.reduction.scale(call.prediction.len());
+        let parameters = Parameters {
+            prediction,
+            target_values,
+            saved,
+            delta,
+            groups: groups as u32,
+            scale,
+            padding_0: 0,
+            padding_1: 0,
+        };
+        let activation = if call.delta.is_some() {
+            call.activation
+        } else {
+            Activation::Identity
+        };
+        let measure = Call {
+            shader,
+            parameters: bytemuck::bytes_of(&parameters),
+            overrides: &[activation.code()],
+            first_group: None,
+            settings: None,
+            workgroups: [groups as u32, u32::from(groups > 0)],
+        };
+        let total = Sum {
+            partials: &partials,
+            scale,
+            total: call.loss,
+        };
+        Ok(self.prepare(&operands, &measure)?.then(self.sum(&total)?))
+    }
+}

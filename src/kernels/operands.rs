@@ -1,0 +1,195 @@
+//! The checks that every kernel's operands go through, and their views for the shader.
+
+use crate::error::{Error, Result};
+use crate::matrix::{ElementType, Matrix, expect_usage};
+use crate::shader::{Access, Binding, Shader, Width};
+
+/// `View` of matrix.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct View {
+    offset: u32,
+    row_stride: u32,
+    rows: u32,
+    columns: u32,
+}
+
+/// A storage operand, checked: where it is bound and what of it.
+#[derive(Debug)]
+pub(super) struct Operand<'a> {
+    pub(super) binding: &'static Binding,
+    pub(super) group: usize,
+    pub(super) index: u32,
+    /// `None` for an absent or empty operand.
+    pub(super) bound: Option<Slice<'a>>,
+}
+
+/// A part of a buffer that starts where a binding may start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slice<'a> {
+    pub(super) buffer: &'a wgpu::Buffer,
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+/// A shader's operands, checked.
+#[derive(Debug)]
+pub(super) struct Operands<'a, const N: usize> {
+    pub(super) width: Width,
+    pub(super) bound: Vec<Operand<'a>>,
+    /// In the order in which they were given.
+    pub(super) views: [View; N],
+}
+
+/// The storage bindings of a shader: group, index, binding.
+pub(super) fn storage_bindings(
+    shader: &'static Shader,
+) -> impl Iterator<Item = (usize, u32, &'static Binding)> {
+    shader
+        .groups
+        .iter()
+        .enumerate()
+        .flat_map(|(group, bindings)| {
+            (0..)
+                .zip(bindings.iter())
+                .filter(|(_, binding)| !matches!(binding.access, Access::Uniform(_)))
+                .map(move |(index, binding)| (group, index, binding))
+        })
+}
+
+/// Checks `operands`, which stand in the order of the shader's storage bindings, against the
+/// device's features and limits and against each other.
+pub(super) fn check<'a, const N: usize>(
+    shader: &'static Shader,
+    device: &wgpu::Device,
+    limits: &wgpu::Limits,
+    operands: [Option<&'a Matrix>; N],
+) -> Result<Operands<'a, N>> {
+    let given = |matrix: Option<&'a Matrix>| matrix.filter(|matrix| !matrix.is_empty());
+    for ((_, _, binding), matrix) in storage_bindings(shader).zip(operands) {
+        if let Some(matrix) = matrix {
+            expect_usage(binding.name, matrix, wgpu::BufferUsages::STORAGE)?;
+            expect_element(binding.name, matrix, device)?;
+        }
+    }
+    expect_outputs_apart(shader, operands.map(given))?;
+
+    let mut width = Width::Vector;
+    for ((_, _, binding), matrix) in storage_bindings(shader).zip(operands) {
+        let in_words = matches!(binding.access, Access::Read | Access::Write);
+        if let (true, Some(matrix)) = (in_words, given(matrix)) {
+            let layout = matrix.layout();
+            let four = u64::from(Width::Vector.elements());
+            let aligned = layout.offset.is_multiple_of(four)
+                && u64::from(layout.row_stride).is_multiple_of(four)
+                && u64::from(layout.columns).is_multiple_of(four);
+            if !aligned {
+                width = Width::Scalar;
+            }
+        }
+    }
+
+    let mut views = [View::default(); N];
+    let mut bound = Vec::with_capacity(N);
+    for (((group, index, binding), matrix), view) in
+        storage_bindings(shader).zip(operands).zip(&mut views)
+    {
+        let mut slice = None;
+        if let Some(matrix) = matrix {
+            let layout = matrix.layout();
+            // An empty matrix keeps its dimensions, which kernels read as lengths, and no memory.
+            *view = View {
+                offset: 0,
+                row_stride: 0,
+                rows: layout.rows,
+                columns: layout.columns,
+            };
+            if !matrix.is_empty() {
+                let part = slice_of(binding.name, matrix, limits)?;
+                let words = match binding.access {
+                    Access::Read | Access::Write => u64::from(width.elements()),
+                    _ => 1,
+                };
+                let skipped = (matrix.byte_range().start - part.offset) / layout.element.size();
+                view.offset = (skipped / words) as u32;
+                view.row_stride = layout.row_stride / words as u32;
+                slice = Some(part);
+            }
+        }
+        bound.push(Operand {
+            binding,
+            group,
+            index,
+            bound: slice,
+        });
+    }
+    Ok(Operands {
+        width,
+        bound,
+        views,
+    })
+}
+
+/// The part of the matrix's buffer to bind: from the last place at or before its first element
+/// where a binding may start.
+pub(super) fn slice_of<'a>(
+    name: &'static str,
+    matrix: &'a Matrix,
+    limits: &wgpu::Limits,
+) -> Result<Slice<'a>> {
+    let range = matrix.byte_range();
+    let alignment = u64::from(limits.min_storage_buffer_offset_alignment).max(16);
+    let offset = range.start / alignment * alignment;
+    let size = range.end - offset;
+    let available = limits.max_storage_buffer_binding_size;
+    if size > available {
+        return Err(Error::Limit {
+            what: name,
+            limit: "max_storage_buffer_binding_size",
+            needed: size,
+            available,
+        });
+    }
+    Ok(Slice {
+        buffer: matrix.buffer(),
+        offset,
+        size,
+    })
+}
+
+fn expect_element(name: &'static str, matrix: &Matrix, device: &wgpu::Device) -> Result<()> {
+    let given = matrix.layout().element;
+    let reason = match given {
+        ElementType::F32 => return Ok(()),
+        ElementType::F16 if device.features().contains(wgpu::Features::SHADER_F16) => {
+            "no kernel takes it yet"
+        }
+        ElementType::F16 => "it was made without the feature SHADER_F16",
+    };
+    Err(Error::ElementType {
+        operand: name,
+        given,
+        reason,
+    })
+}
+
+/// Each output must lie in a buffer that no other operand of the dispatch lies in.
+fn expect_outputs_apart<const N: usize>(
+    shader: &'static Shader,
+    operands: [Option<&Matrix>; N],
+) -> Result<()> {
+    for (i, (_, _, output)) in storage_bindings(shader).enumerate() {
+        for (j, (_, _, other)) in storage_bindings(shader).enumerate() {
+            let (Some(a), Some(b)) = (operands[i], operands[j]) else {
+                continue;
+            };
+            if i != j && output.access.writes() && a.buffer() == b.buffer() {
+                return Err(Error::Aliased {
+                    output: output.name,
+                    other: other.name,
+                });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! `squared_error.wgsl`: the squared error and its gradient.
+
+use super::commands::Commands;
+use super::core::Kernels;
+use super::loss::{BYTES, GROUPS, INVOCATIONS, LossGradient, OVERRIDES};
+use crate::error::Result;
+use crate::shader::{ACTIVATION, LOSS, MATRIX, SQUARED_ERROR, Shader};
+
+pub(super) static SHADER: Shader = Shader {
+    name: "squared_error",
+    sources: &[MATRIX, ACTIVATION, LOSS, SQUARED_ERROR],
+    workgroup_size: INVOCATIONS,
+    workgroup_bytes: BYTES,
+    groups: GROUPS,
+    overrides: OVERRIDES,
+};
+
+impl Kernels {
+    /// Σ (prediction − target)², or its mean, and its gradient: PyTorch's `MSELoss`.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    pub fn squared_error(&self, call: &LossGradient<'_>) -> Result<Commands> {
+        self.loss(&SHADER, call)
+    }
+}

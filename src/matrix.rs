@@ -1,0 +1,244 @@
+//! [`Matrix`]: a checked view of a GPU buffer.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+
+/// The number format of a matrix's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ElementType {
+    /// IEEE 754 binary32.
+    #[default]
+    F32,
+    /// IEEE 754 binary16. Needs a device with [`wgpu::Features::SHADER_F16`]; no kernel takes it yet.
+    F16,
+}
+
+impl ElementType {
+    /// Bytes of one element.
+    pub const fn size(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for ElementType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+/// Where the elements of a [`Matrix`] lie in its buffer: row-major, counted in elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// The first element's position, in elements from the buffer's start.
+    pub offset: u64,
+    /// Number of rows.
+    pub rows: u32,
+    /// Number of columns.
+    pub columns: u32,
+    /// Elements from the start of one row to the start of the next; at least `columns`.
+    pub row_stride: u32,
+    /// The number format.
+    pub element: ElementType,
+}
+
+impl Layout {
+    /// `rows` × `columns` f32 values without gaps, from the start of the buffer.
+    pub const fn contiguous(rows: u32, columns: u32) -> Self {
+        Self {
+            offset: 0,
+            rows,
+            columns,
+            row_stride: columns,
+            element: ElementType::F32,
+        }
+    }
+
+    /// Elements from the first to one past the last; gaps between rows counted, the one behind the
+    /// last row not.
+    const fn extent(&self) -> u64 {
+        if self.rows == 0 || self.columns == 0 {
+            return 0;
+        }
+        (self.rows as u64 - 1) * self.row_stride as u64 + self.columns as u64
+    }
+}
+
+/// A view of a GPU buffer as a row-major matrix: a cheap handle, like the buffer itself.
+///
+/// Any offset, row stride and size is allowed; nothing has to be a multiple of anything. A matrix
+/// with no rows or no columns is empty and touches no memory. A bias is a matrix of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matrix {
+    buffer: wgpu::Buffer,
+    layout: Layout,
+}
+
+impl Matrix {
+    /// The first `rows` × `columns` f32 values of `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Matrix::view`].
+    pub fn new(buffer: &wgpu::Buffer, rows: u32, columns: u32) -> Result<Self> {
+        Self::view(buffer, Layout::contiguous(rows, columns))
+    }
+
+    /// The part of `buffer` that `layout` describes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowStride`] where rows would overlap, [`Error::DoesNotFit`] where the view reaches
+    /// beyond the buffer, [`Error::Limit`] where it spans 2³¹ elements or more (kernels count in
+    /// 32 bits).
+    pub fn view(buffer: &wgpu::Buffer, layout: Layout) -> Result<Self> {
+        if layout.row_stride < layout.columns {
+            return Err(Error::RowStride {
+                columns: layout.columns,
+                row_stride: layout.row_stride,
+            });
+        }
+        let extent = layout.extent();
+        if extent >= 1 << 31 {
+            return Err(Error::Limit {
+                what: "matrix",
+                limit: "of elements that a kernel can count",
+                needed: extent,
+                available: (1 << 31) - 1,
+            });
+        }
+        let needed = layout
+            .offset
+            .saturating_add(extent)
+            .saturating_mul(layout.element.size());
+        if needed > buffer.size() {
+            return Err(Error::DoesNotFit {
+                needed,
+                given: buffer.size(),
+            });
+        }
+        Ok(Self {
+            buffer: buffer.clone(),
+            layout,
+        })
+    }
+
+    /// A view of some of this matrix's rows, such as one batch of a data set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] where the range goes beyond the rows or is reversed.
+    pub fn row_range(&self, rows: Range<u32>) -> Result<Self> {
+        if rows.start > rows.end || rows.end > self.layout.rows {
+            return Err(Error::Shape {
+                operand: "row range's end",
+                expected: [self.layout.rows, self.layout.columns],
+                given: [rows.end, self.layout.columns],
+            });
+        }
+        let layout = Layout {
+            offset: self.layout.offset + u64::from(rows.start) * u64::from(self.layout.row_stride),
+            rows: rows.end - rows.start,
+            ..self.layout
+        };
+        Ok(Self {
+            buffer: self.buffer.clone(),
+            layout,
+        })
+    }
+
+    /// The buffer that holds the elements.
+    pub fn buffer(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+
+    /// Where the elements lie.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> u32 {
+        self.layout.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> u32 {
+        self.layout.columns
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> [u32; 2] {
+        [self.layout.rows, self.layout.columns]
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> u64 {
+        u64::from(self.layout.rows) * u64::from(self.layout.columns)
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of the buffer from the first element to the last, gaps between rows included.
+    pub fn byte_range(&self) -> Range<u64> {
+        let size = self.layout.element.size();
+        let start = self.layout.offset * size;
+        start..start + self.layout.extent() * size
+    }
+}
+
+/// Passes if `matrix` is `rows` × `columns`.
+pub(crate) fn expect_shape(
+    operand: &'static str,
+    matrix: &Matrix,
+    expected: [u32; 2],
+) -> Result<()> {
+    let given = matrix.shape();
+    if given == expected {
+        Ok(())
+    } else {
+        Err(Error::Shape {
+            operand,
+            expected,
+            given,
+        })
+    }
+}
+
+/// Passes if an optional `matrix` is absent or `rows` × `columns`.
+pub(crate) fn expect_shape_if_given(
+    operand: &'static str,
+    matrix: Option<&Matrix>,
+    expected: [u32; 2],
+) -> Result<()> {
+    matrix.map_or(Ok(()), |matrix| expect_shape(operand, matrix, expected))
+}
+
+/// Passes if the buffer of `matrix` has all of `needed`.
+pub(crate) fn expect_usage(
+    operand: &'static str,
+    matrix: &Matrix,
+    needed: wgpu::BufferUsages,
+) -> Result<()> {
+    let given = matrix.buffer.usage();
+    if given.contains(needed) {
+        Ok(())
+    } else {
+        Err(Error::Usage {
+            operand,
+            needed,
+            given,
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! [`Parameters`]: what there is to learn, each tensor once.
+
+use crate::matrix::Matrix;
+
+/// One learnable matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// What it is, such as `weight`.
+    pub name: &'static str,
+    /// Its values on the GPU.
+    pub value: Matrix,
+}
+
+/// A list of parameters in which no matrix occurs twice: a tied weight that two layers list counts
+/// once, has one set of moments and gets one update.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Parameters {
+    list: Vec<Parameter>,
+}
+
+impl Parameters {
+    /// Number of learnable values; a tied weight's count once.
+    pub fn count(&self) -> u64 {
+        self.list
+            .iter()
+            .map(|parameter| parameter.value.len())
+            .sum()
+    }
+
+    /// The parameters, each once, in the order in which they first came.
+    pub fn iter(&self) -> std::slice::Iter<'_, Parameter> {
+        self.list.iter()
+    }
+
+    /// Number of matrices.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+impl Extend<Parameter> for Parameters {
+    fn extend<T: IntoIterator<Item = Parameter>>(&mut self, parameters: T) {
+        for parameter in parameters {
+            if !self.list.iter().any(|known| known.value == parameter.value) {
+                self.list.push(parameter);
+            }
+        }
+    }
+}
+
+impl FromIterator<Parameter> for Parameters {
+    fn from_iter<T: IntoIterator<Item = Parameter>>(parameters: T) -> Self {
+        let mut list = Self::default();
+        list.extend(parameters);
+        list
+    }
+}
+
+impl IntoIterator for Parameters {
+    type Item = Parameter;
+    type IntoIter = std::vec::IntoIter<Parameter>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.into_iter()
+    }
+}

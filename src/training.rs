@@ -1,0 +1,145 @@
+//! [`TrainingStep`]: forward, loss, backward and update of one tied layer, prepared once.
+
+use crate::error::Result;
+use crate::kernels::{Accumulate, Commands, Contributions, LossGradient, Reduction};
+use crate::layer::{Gradients, LayerBackward, Tape, TiedLinear};
+use crate::matrix::Matrix;
+use crate::optimizer::Optimizer;
+
+/// What a prediction is measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Squared error.
+    #[default]
+    SquaredError,
+    /// Binary cross-entropy; the output is logits, so the decoder's activation is the identity.
+    CrossEntropy,
+}
+
+/// How a step is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct TrainingOptions {
+    /// The loss. Default: squared error.
+    pub loss: Loss,
+    /// Its reduction. Default: mean.
+    pub reduction: Reduction,
+    /// Which uses of the weight its gradient counts. Default: both.
+    pub contributions: Contributions,
+    /// Whether the gradients are overwritten or added to. Default: overwritten.
+    pub accumulate: Accumulate,
+}
+
+impl TrainingOptions {
+    /// Sets [`TrainingOptions::loss`].
+    pub fn with_loss(mut self, loss: Loss) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    /// Sets [`TrainingOptions::reduction`].
+    pub fn with_reduction(mut self, reduction: Reduction) -> Self {
+        self.reduction = reduction;
+        self
+    }
+
+    /// Sets [`TrainingOptions::contributions`].
+    pub fn with_contributions(mut self, contributions: Contributions) -> Self {
+        self.contributions = contributions;
+        self
+    }
+
+    /// Sets [`TrainingOptions::accumulate`].
+    pub fn with_accumulate(mut self, accumulate: Accumulate) -> Self {
+        self.accumulate = accumulate;
+        self
+    }
+}
+
+/// One training step of a tied layer on one batch, prepared: record it as often as you like.
+///
+/// The batch is the contents of `input` and `target` when the commands run; write new samples there
+/// for the next batch. Every step has buffers of its own for activations and gradients.
+#[derive(Debug, Clone)]
+pub struct TrainingStep {
+    tape: Tape,
+    gradients: Gradients,
+    loss: Matrix,
+    gradient_commands: Commands,
+    update_commands: Commands,
+}
+
+impl TrainingStep {
+    /// A step on `input` X \[batch, inputs\] towards `target` in the same shape: for an autoencoder,
+    /// `input` itself.
+    ///
+    /// # Errors
+    ///
+    /// As the kernels that it runs, and as [`Optimizer::update`].
+    pub fn new(
+        layer: &TiedLinear,
+        optimizer: &Optimizer,
+        input: &Matrix,
+        target: &Matrix,
+        options: TrainingOptions,
+    ) -> Result<Self> {
+        let kernels = layer.kernels();
+        let tape = Tape::new(layer, input.rows())?;
+        let gradients = Gradients::new(layer)?;
+        let loss = kernels.zeros("loss", 1, 1)?;
+        let forward = layer.forward(input, &tape)?;
+        let measure = LossGradient::new(&tape.output, target, &loss)
+            .with_reduction(options.reduction)
+            .with_delta(Some(&tape.output_delta))
+            .through(layer.decoder().activation(), Some(tape.saved_output()));
+        let measure = match options.loss {
+            Loss::SquaredError => kernels.squared_error(&measure)?,
+            Loss::CrossEntropy => kernels.cross_entropy(&measure)?,
+        };
+        let backward = LayerBackward::new(input, &tape, &gradients)
+            .with_contributions(options.contributions)
+            .with_accumulate(options.accumulate);
+        let backward = layer.backward(&backward)?;
+        let update_commands = optimizer.update(&gradients.matrices())?;
+        let gradient_commands = forward.then(measure).then(backward);
+        Ok(Self {
+            tape,
+            gradients,
+            loss,
+            gradient_commands,
+            update_commands,
+        })
+    }
+
+    /// Records the whole step: forward, loss, backward, update.
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.gradient_commands.record(pass);
+        self.update_commands.record(pass);
+    }
+
+    /// Forward, loss and backward alone.
+    pub fn gradient_commands(&self) -> &Commands {
+        &self.gradient_commands
+    }
+
+    /// The update alone.
+    pub fn update_commands(&self) -> &Commands {
+        &self.update_commands
+    }
+
+    /// The loss of the step that ran last, before its update; \[1, 1\], on the GPU until it is read.
+    pub fn loss(&self) -> &Matrix {
+        &self.loss
+    }
+
+    /// The activations and deltas of the step that ran last.
+    pub fn tape(&self) -> &Tape {
+        &self.tape
+    }
+
+    /// The gradients of the step that ran last.
+    pub fn gradients(&self) -> &Gradients {
+        &self.gradients
+    }
+}
