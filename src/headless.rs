@@ -85,16 +85,10 @@ pub fn describe(adapter: &wgpu::Adapter) -> String {
 /// The environment narrows them: WGPU_BACKEND to a comma-separated list of `vulkan`, `metal`, `dx12`
 /// and `gl`, WGPU_ADAPTER_NAME to names that contain it, whatever the case.
 pub async fn adapters() -> Vec<wgpu::Adapter> {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::all().with_env(),
-        ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
-    });
     let native = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    let mut found = instance.enumerate_adapters(native.with_env()).await;
+    let mut found = adapters_of(native.with_env()).await;
     if found.is_empty() {
-        found = instance
-            .enumerate_adapters(wgpu::Backends::all().with_env())
-            .await;
+        found = adapters_of(wgpu::Backends::GL.with_env()).await;
     }
     let wanted = std::env::var("WGPU_ADAPTER_NAME")
         .unwrap_or_default()
@@ -112,6 +106,14 @@ pub async fn adapters() -> Vec<wgpu::Adapter> {
         wgpu::DeviceType::Other => 4,
     });
     found
+}
+
+async fn adapters_of(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.backends = backends;
+    wgpu::Instance::new(descriptor)
+        .enumerate_adapters(backends)
+        .await
 }
 
 fn looked_for() -> String {

@@ -1,0 +1,224 @@
+//! What the tests share: every adapter, matrices in awkward places, and the f64 reference.
+
+// Each test file is a crate of its own and uses a part of this.
+#![allow(dead_code)]
+
+pub mod reference;
+
+use std::sync::OnceLock;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tied_linear::headless::{self, Gpu};
+use tied_linear::{Commands, KernelOptions, Kernels, Layout, Matrix, wgpu};
+
+/// A device with kernels on it, in one setting of the runtime checks.
+pub struct Rig {
+    /// Backend, name, driver, and the setting of the checks.
+    pub name: String,
+    pub gpu: Gpu,
+    pub kernels: Kernels,
+}
+
+/// Runs `test` on every adapter that wgpu finds, with the shaders' runtime checks on and off.
+///
+/// WGPU_BACKEND and WGPU_ADAPTER_NAME narrow the adapters. No adapter at all is a failure, unless
+/// TIED_LINEAR_NO_ADAPTER=allow says that it may be.
+pub fn on_every_adapter(test: impl Fn(&Rig)) {
+    for rig in rigs() {
+        println!("on {}", rig.name);
+        test(rig);
+    }
+}
+
+/// As [`on_every_adapter`], for tests of what does not depend on the shaders: once an adapter.
+pub fn once_per_adapter(test: impl Fn(&Rig)) {
+    for rig in rigs()
+        .iter()
+        .filter(|rig| rig.kernels.options().runtime_checks)
+    {
+        println!("on {}", rig.name);
+        test(rig);
+    }
+}
+
+fn rigs() -> &'static [Rig] {
+    static RIGS: OnceLock<Vec<Rig>> = OnceLock::new();
+    let rigs = RIGS.get_or_init(|| {
+        let adapters = pollster::block_on(headless::adapters());
+        adapters.into_iter().flat_map(rigs_of).collect()
+    });
+    if rigs.is_empty() {
+        let allowed = std::env::var("TIED_LINEAR_NO_ADAPTER").is_ok_and(|value| value == "allow");
+        assert!(
+            allowed,
+            "no adapter, so nothing was tested (TIED_LINEAR_NO_ADAPTER=allow lets it)"
+        );
+        println!("NOT RUN: there is no adapter, and TIED_LINEAR_NO_ADAPTER allows that");
+    }
+    rigs
+}
+
+fn rigs_of(adapter: wgpu::Adapter) -> impl Iterator<Item = Rig> {
+    let gpu = pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device");
+    [true, false].into_iter().map(move |checks| {
+        let options = KernelOptions::default().with_runtime_checks(checks);
+        Rig {
+            name: format!(
+                "{}, checks {}",
+                gpu.describe(),
+                if checks { "on" } else { "off" }
+            ),
+            gpu: gpu.clone(),
+            kernels: Kernels::new(&gpu.device, options).expect("kernels"),
+        }
+    })
+}
+
+/// Where in its buffer a test's matrix lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// From the start, without gaps.
+    Tight,
+    /// After an odd offset, with odd gaps between the rows: only scalar access can do this.
+    Odd,
+    /// After an offset and with a row stride that are multiples of four: vector access can do this
+    /// where the columns are a multiple of four too.
+    Even,
+}
+
+impl Place {
+    pub const ALL: [Self; 3] = [Self::Tight, Self::Odd, Self::Even];
+
+    fn layout(self, rows: u32, columns: u32) -> Layout {
+        let tight = Layout::contiguous(rows, columns);
+        match self {
+            Self::Tight => tight,
+            Self::Odd => Layout {
+                offset: 77,
+                row_stride: columns + 3,
+                ..tight
+            },
+            Self::Even => Layout {
+                offset: 132,
+                row_stride: columns.next_multiple_of(4) + 8,
+                ..tight
+            },
+        }
+    }
+}
+
+/// What unwritten elements and the gaps between rows hold: a NaN that no kernel makes.
+const POISON: u32 = 0x7fc0_dead;
+
+impl Rig {
+    /// A matrix with these values, in poisoned surroundings.
+    pub fn put(&self, values: &reference::Dense, place: Place) -> Matrix {
+        let values32: Vec<f32> = values.values.iter().map(|value| *value as f32).collect();
+        self.put_f32(values.rows, values.columns, &values32, place)
+    }
+
+    /// A matrix with these values, in poisoned surroundings.
+    pub fn put_f32(&self, rows: u32, columns: u32, values: &[f32], place: Place) -> Matrix {
+        assert_eq!(values.len(), rows as usize * columns as usize);
+        let layout = place.layout(rows, columns);
+        // Some elements lie behind the matrix, too.
+        let length = layout.offset as usize + rows as usize * layout.row_stride as usize + 5;
+        let mut all = vec![f32::from_bits(POISON); length];
+        for row in 0..rows as usize {
+            let from = row * columns as usize;
+            let to = layout.offset as usize + row * layout.row_stride as usize;
+            all[to..to + columns as usize].copy_from_slice(&values[from..from + columns as usize]);
+        }
+        let whole = self
+            .kernels
+            .matrix("test", 1, length as u32, &all)
+            .expect("a buffer");
+        Matrix::view(whole.buffer(), layout).expect("a view")
+    }
+
+    /// A matrix of poison, to be written.
+    pub fn poisoned(&self, rows: u32, columns: u32, place: Place) -> Matrix {
+        let values = vec![f32::from_bits(POISON); rows as usize * columns as usize];
+        self.put_f32(rows, columns, &values, place)
+    }
+
+    /// Records the commands in one pass, submits and waits.
+    pub fn run(&self, commands: &Commands) {
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        commands.record(&mut encoder.begin_compute_pass(&Default::default()));
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu
+            .device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .expect("the device works");
+    }
+
+    /// The matrix's elements.
+    pub fn get(&self, matrix: &Matrix) -> Vec<f32> {
+        matrix
+            .read_blocking(&self.gpu.device, &self.gpu.queue)
+            .expect("a readable matrix")
+    }
+
+    /// The elements as they are in memory, to compare bit by bit.
+    pub fn bits(&self, matrix: &Matrix) -> Vec<u32> {
+        self.get(matrix).into_iter().map(f32::to_bits).collect()
+    }
+
+    /// Fails if an element of the buffer outside the matrix is no longer poison.
+    pub fn expect_surroundings_untouched(&self, what: &str, matrix: &Matrix) {
+        let length = (matrix.buffer().size() / 4) as u32;
+        let whole = Matrix::new(matrix.buffer(), 1, length).expect("the whole buffer");
+        let layout = matrix.layout();
+        for (index, bits) in (0..).zip(self.bits(&whole)) {
+            let inside = index >= layout.offset && {
+                let [row, column] = [
+                    (index - layout.offset) / u64::from(layout.row_stride),
+                    (index - layout.offset) % u64::from(layout.row_stride),
+                ];
+                row < u64::from(layout.rows) && column < u64::from(layout.columns)
+            };
+            assert!(
+                inside || bits == POISON,
+                "{what}: element {index} of the buffer lies outside the matrix {layout:?}, but was \
+                 written: {}",
+                f32::from_bits(bits)
+            );
+        }
+    }
+}
+
+/// Uniform values in -1 … 1, rounded to f32.
+pub fn random(rows: u32, columns: u32, seed: u64) -> reference::Dense {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    reference::Dense::new(rows, columns, |_, _| {
+        f64::from(2.0 * rng.random::<f32>() - 1.0)
+    })
+}
+
+/// Fails where `got` differs from `want` by more than `tolerance`, or is NaN; says where, and by how
+/// much.
+pub fn expect_close(
+    what: &str,
+    got: &[f32],
+    want: &reference::Dense,
+    tolerance: &reference::Dense,
+) {
+    assert_eq!(got.len(), want.values.len(), "{what}: number of elements");
+    assert_eq!(
+        got.len(),
+        tolerance.values.len(),
+        "{what}: number of tolerances"
+    );
+    for (index, &got) in got.iter().enumerate() {
+        let (want_value, tolerance) = (want.values[index], tolerance.values[index]);
+        let error = (f64::from(got) - want_value).abs();
+        let [row, column] = [index / want.columns as usize, index % want.columns as usize];
+        assert!(
+            error <= tolerance,
+            "{what}: at row {row}, column {column}: got {got}, want {want_value}, error {error:e}, \
+             tolerance {tolerance:e}"
+        );
+    }
+}
