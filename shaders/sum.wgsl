@@ -3,7 +3,7 @@
 //   total = scale·Σ_i partials[i]
 //
 // One workgroup of 256 invocations: invocation `local` adds partials local, local+256, … in order,
-// then a tree of fixed shape in workgroup memory. With no partial sums the total is zero.
+// eight to an iteration, then a tree of fixed shape in workgroup memory. With no partial sums the total is zero.
 //
 // Both are one row of plain f32 values, whatever the width: their offsets count f32.
 //
@@ -25,11 +25,24 @@ struct Parameters {
 
 var<workgroup> partial: array<f32, 256>;
 
+fn partial_at(index: u32) -> f32 {
+    let count = parameters.partials.columns;
+    let value = partials[parameters.partials.offset + min(index, count - 1u)];
+    return select(0.0, value, index < count);
+}
+
 @compute @workgroup_size(256)
 fn sum(@builtin(local_invocation_index) local: u32) {
     var value = 0.0;
-    for (var index = local; index < parameters.partials.columns; index += 256u) {
-        value += partials[parameters.partials.offset + index];
+    for (var index = local; index < parameters.partials.columns; index += 2048u) {
+        value += partial_at(index);
+        value += partial_at(index + 256u);
+        value += partial_at(index + 512u);
+        value += partial_at(index + 768u);
+        value += partial_at(index + 1024u);
+        value += partial_at(index + 1280u);
+        value += partial_at(index + 1536u);
+        value += partial_at(index + 1792u);
     }
     partial[local] = value;
     workgroupBarrier();

@@ -174,8 +174,8 @@ impl Rig {
         for (index, bits) in (0..).zip(self.bits(&whole)) {
             let inside = index >= layout.offset && {
                 let [row, column] = [
-                    (index - layout.offset) / u64::from(layout.row_stride),
-                    (index - layout.offset) % u64::from(layout.row_stride),
+                    (index - layout.offset) / u64::from(layout.row_stride.max(1)),
+                    (index - layout.offset) % u64::from(layout.row_stride.max(1)),
                 ];
                 row < u64::from(layout.rows) && column < u64::from(layout.columns)
             };
@@ -195,6 +195,35 @@ pub fn random(rows: u32, columns: u32, seed: u64) -> reference::Dense {
     reference::Dense::new(rows, columns, |_, _| {
         f64::from(2.0 * rng.random::<f32>() - 1.0)
     })
+}
+
+/// Whole numbers in -3 … 3: sums of their products are exact in f32 up to 2²⁴, so that one product
+/// too few or too many shows, however many there are.
+pub fn whole_numbers(rows: u32, columns: u32, seed: u64) -> reference::Dense {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    reference::Dense::new(rows, columns, |_, _| f64::from(rng.random_range(-3..=3)))
+}
+
+/// A proptest configuration with this many cases, which writes no files; PROPTEST_CASES is not read.
+pub fn property_config(cases: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        failure_persistence: None,
+        ..proptest::test_runner::Config::with_cases(cases)
+    }
+}
+
+/// Fails where the bits of two results differ, or where a result was never written; says where.
+pub fn expect_same_bits(what: &str, got: &[u32], want: &[u32]) {
+    assert_eq!(got.len(), want.len(), "{what}: number of elements");
+    for (index, (&got, &want)) in std::iter::zip(got, want).enumerate() {
+        assert_ne!(want, POISON, "{what}: element {index} was never written");
+        assert!(
+            got == want,
+            "{what}: at element {index}: got {} ({got:#010x}), want {} ({want:#010x})",
+            f32::from_bits(got),
+            f32::from_bits(want)
+        );
+    }
 }
 
 /// Fails where `got` differs from `want` by more than `tolerance`, or is NaN; says where, and by how
