@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use tied_linear::headless::Gpu;
 use tied_linear::kernels::AdamSettings;
 use tied_linear::{
-    Activation, KernelOptions, Kernels, Loss, Matrix, Optimizer, Tape, TiedLinear,
+    Activation, Gradients, KernelOptions, Kernels, Loss, Matrix, Optimizer, Tape, TiedLinear,
     TiedLinearOptions, TrainingOptions, TrainingStep, wgpu,
 };
 
@@ -191,9 +191,10 @@ impl Training<'_> {
         let mut optimizer = Optimizer::new(layer.kernels(), &layer.parameters(), settings)?;
 
         // Where the images do not divide into whole batches, a smaller step takes the rest.
-        let mut steps = vec![Step::new(self, &optimizer, batch)?];
+        let gradients = Gradients::new(layer)?;
+        let mut steps = vec![Step::new(self, &optimizer, &gradients, batch)?];
         if count % batch != 0 {
-            steps.push(Step::new(self, &optimizer, count % batch)?);
+            steps.push(Step::new(self, &optimizer, &gradients, count % batch)?);
         }
         let steps_in_epoch = count.div_ceil(batch);
         // The losses of an epoch stay on the GPU until it ends.
@@ -255,6 +256,7 @@ impl Step {
     fn new(
         run: &Training<'_>,
         optimizer: &Optimizer,
+        gradients: &Gradients,
         batch: usize,
     ) -> Result<Self, tied_linear::Error> {
         let loss = match run.options.loss {
@@ -266,7 +268,7 @@ impl Step {
             .layer
             .kernels()
             .zeros("images", batch as u32, run.width as u32)?;
-        let training = TrainingStep::new(run.layer, optimizer, &input, &input, options)?;
+        let training = TrainingStep::new(run.layer, optimizer, gradients, &input, &input, options)?;
         Ok(Self { input, training })
     }
 }

@@ -135,13 +135,11 @@ pub enum Error {
     #[error("the encoder and the decoder hold two different weights: they are not tied")]
     NotTied,
 
-    /// A step that an optimizer was asked for lacks a gradient.
-    #[error("the optimizer holds {expected} parameters, but {given} gradients were given")]
-    Gradients {
-        /// Parameters that the optimizer updates.
-        expected: usize,
-        /// Gradients that were given.
-        given: usize,
+    /// An optimizer was not given the gradient of one of its parameters.
+    #[error("the gradient of the parameter `{parameter}` is expected, but was not given")]
+    NoGradient {
+        /// The parameter's name.
+        parameter: &'static str,
     },
 
     /// The device was lost or destroyed.

@@ -510,10 +510,15 @@ impl Gradients {
         })
     }
 
-    /// The gradients in the order of [`TiedLinear::parameters`].
-    pub fn matrices(&self) -> Vec<&Matrix> {
-        let biases = [&self.encoder_bias, &self.decoder_bias];
-        std::iter::once(&self.weight)
+    /// Each parameter of `layer` with its gradient, as [`Optimizer::update`](crate::Optimizer::update)
+    /// takes them.
+    pub fn pairs<'a>(&'a self, layer: &'a TiedLinear) -> Vec<(&'a Matrix, &'a Matrix)> {
+        let biases = [
+            layer.encoder.bias().zip(self.encoder_bias.as_ref()),
+            layer.decoder.bias().zip(self.decoder_bias.as_ref()),
+        ];
+        let weight = (layer.weight().matrix(), &self.weight);
+        std::iter::once(weight)
             .chain(biases.into_iter().flatten())
             .collect()
     }

@@ -106,21 +106,23 @@ impl Optimizer {
         })
     }
 
-    /// One update of every parameter, from gradients in the order of the parameters.
+    /// One update of every parameter of the optimizer, from pairs of a parameter's value and its
+    /// gradient, in any order. Pairs of other parameters are left alone.
     ///
     /// # Errors
     ///
-    /// [`Error::Gradients`] for another number of them, and as [`Kernels::sgd`] and
+    /// [`Error::NoGradient`] where a parameter is in no pair, and as [`Kernels::sgd`] and
     /// [`Kernels::adam`].
-    pub fn update(&self, gradients: &[&Matrix]) -> Result<Commands> {
-        if gradients.len() != self.states.len() {
-            let (expected, given) = (self.states.len(), gradients.len());
-            return Err(Error::Gradients { expected, given });
-        }
+    pub fn update(&self, gradients: &[(&Matrix, &Matrix)]) -> Result<Commands> {
         let settings = &self.uniform;
         let mut commands = Commands::default();
-        for ((parameter, state), &gradient) in self.states.iter().zip(gradients) {
+        for (parameter, state) in &self.states {
             let value = &parameter.value;
+            let Some(&(_, gradient)) = gradients.iter().find(|(known, _)| *known == value) else {
+                return Err(Error::NoGradient {
+                    parameter: parameter.name,
+                });
+            };
             commands = commands.then(match state {
                 OptimizerState::Sgd(state) => {
                     let state = state.as_ref();

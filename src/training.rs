@@ -60,11 +60,15 @@ impl TrainingOptions {
 /// One training step of a tied layer on one batch, prepared: record it as often as you like.
 ///
 /// The batch is the contents of `input` and `target` when the commands run; write new samples there
-/// for the next batch. Every step has buffers of its own for activations and gradients.
+/// for the next batch. Every step has buffers of its own for activations; gradients can be shared by
+/// steps that run one after the other.
+///
+/// To accumulate gradients over micro-batches, prepare one step that overwrites them and one that
+/// adds to them, record the [`gradient_commands`](Self::gradient_commands) of the first once and of
+/// the second for each further micro-batch, then the [`update_commands`](Self::update_commands).
 #[derive(Debug, Clone)]
 pub struct TrainingStep {
     tape: Tape,
-    gradients: Gradients,
     loss: Matrix,
     gradient_commands: Commands,
     update_commands: Commands,
@@ -80,13 +84,13 @@ impl TrainingStep {
     pub fn new(
         layer: &TiedLinear,
         optimizer: &Optimizer,
+        gradients: &Gradients,
         input: &Matrix,
         target: &Matrix,
         options: TrainingOptions,
     ) -> Result<Self> {
         let kernels = layer.kernels();
         let tape = Tape::new(layer, input.rows())?;
-        let gradients = Gradients::new(layer)?;
         let loss = kernels.zeros("loss", 1, 1)?;
         let forward = layer.forward(input, &tape)?;
         let measure = LossGradient::new(&tape.output, target, &loss)
@@ -97,15 +101,14 @@ impl TrainingStep {
             Loss::SquaredError => kernels.squared_error(&measure)?,
             Loss::CrossEntropy => kernels.cross_entropy(&measure)?,
         };
-        let backward = LayerBackward::new(input, &tape, &gradients)
+        let backward = LayerBackward::new(input, &tape, gradients)
             .with_contributions(options.contributions)
             .with_accumulate(options.accumulate);
         let backward = layer.backward(&backward)?;
-        let update_commands = optimizer.update(&gradients.matrices())?;
+        let update_commands = optimizer.update(&gradients.pairs(layer))?;
         let gradient_commands = forward.then(measure).then(backward);
         Ok(Self {
             tape,
-            gradients,
             loss,
             gradient_commands,
             update_commands,
@@ -136,10 +139,5 @@ impl TrainingStep {
     /// The activations and deltas of the step that ran last.
     pub fn tape(&self) -> &Tape {
         &self.tape
-    }
-
-    /// The gradients of the step that ran last.
-    pub fn gradients(&self) -> &Gradients {
-        &self.gradients
     }
 }
