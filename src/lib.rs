@@ -1,4 +1,88 @@
-//! Tied linear layers on the GPU (draft).
+//! Tied linear layers on the GPU: one weight buffer, used to encode and, transposed, to decode.
+//!
+//! ```text
+//! encode   H = f(X·Wᵀ + b)      W: [hidden, inputs], row-major (PyTorch's nn.Linear layout)
+//! decode   Y = g(H·W  + c)      X, Y: [batch, inputs]   H: [batch, hidden]
+//! ```
+//!
+//! Hand-written WGSL compute shaders over [wgpu] (re-exported as [`wgpu`]), for a host that owns its
+//! device. There is one weight buffer; a normal product and one with transposed access are bound to
+//! it, and no transposed copy ever exists.
+//!
+//! # How it is used
+//!
+//! [`Kernels`] belong to a device, a [`Matrix`] is a view of a buffer, and [`Commands`] are prepared
+//! dispatches. Preparing checks everything and makes bind groups and pipelines; recording does
+//! neither, and goes into the host's own [`wgpu::ComputePass`]:
+//!
+//! ```
+//! use tied_linear::kernels::Linear;
+//! use tied_linear::{KernelOptions, Kernels, Weight, wgpu};
+//!
+//! # fn main() -> Result<(), tied_linear::Error> {
+//! # let gpu = tied_linear::headless::Gpu::request_blocking()?;
+//! # let (device, queue) = (gpu.device, gpu.queue);
+//! let kernels = Kernels::new(&device, KernelOptions::default())?;
+//! let weight = kernels.matrix("weight", 2, 3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+//! let weight = Weight::new(&kernels, weight)?;
+//! let x = kernels.matrix("x", 1, 3, &[1.0, 0.0, -1.0])?;
+//! let h = kernels.zeros("h", 1, 2)?;
+//! let y = kernels.zeros("y", 1, 3)?;
+//!
+//! let encode = kernels.encode(&weight, &Linear::new(&x, &h))?;
+//! let decode = kernels.decode(&weight, &Linear::new(&h, &y))?;
+//! let forward = encode.then(decode);
+//!
+//! let mut encoder = device.create_command_encoder(&Default::default());
+//! forward.record(&mut encoder.begin_compute_pass(&Default::default()));
+//! queue.submit([encoder.finish()]);
+//! assert_eq!(h.read_blocking(&device, &queue)?, [-2.0, -2.0]);
+//! assert_eq!(y.read_blocking(&device, &queue)?, [-10.0, -14.0, -18.0]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The same kernels, with bit-identical results, can be had in three ways: the methods of [`Kernels`]
+//! over the caller's buffers; an [`Encoder`] and a [`Decoder`] that share a [`Weight`]; and
+//! [`TiedLinear`], which owns both. [`TrainingStep`] puts forward, loss, backward and update together.
+//!
+//! # The gradient
+//!
+//! From dY, the gradient of the loss by Y:
+//!
+//! ```text
+//! dA = dY ⊙ g′        dc = Σ_batch dA
+//! dH = dA·Wᵀ          (plus a gradient for H that the caller may give)
+//! dZ = dH ⊙ f′        db = Σ_batch dZ
+//! dW = Hᵀ·dA + dZᵀ·X  one dispatch: both reductions into the same sums, one store
+//! dX = dZ·W           on request
+//! ```
+//!
+//! Both terms of dW count by default, as they must for a weight that is used twice;
+//! [`Contributions`] chooses one of them instead, [`Accumulate`] adds to what the buffer holds.
+//! The formulas are the chain rule; the tests hold each against f64 loops and central differences.
+//!
+//! # What is promised
+//!
+//! * **Numbers.** Storage and accumulation are f32. The order of every sum is fixed by the shapes, and
+//!   there are no float atomics: one adapter gives the same bits each time.
+//! * **Sizes.** Any rows, columns, offset and row stride. Sizes of zero are defined: an empty batch
+//!   writes no output and adds nothing to a gradient.
+//! * **Errors.** What fails returns an [`Error`] before anything is recorded or written. Nothing
+//!   panics, and wgpu's own errors are caught, not left to the uncaptured-error handler. What the
+//!   library cannot see is a pass or queue of another device handed to it together with the right
+//!   one's objects: wgpu reports that itself.
+//! * **Guests.** No global state, no threads, no submits and no polls, except in the functions that
+//!   say so: [`Matrix::write`], [`Matrix::read`], [`Matrix::read_blocking`] and
+//!   [`Optimizer::set_learning_rate`].
+//!
+//! # Features
+//!
+//! `headless` (default) adds [`headless`] and wgpu's native backends, for programs that have no device.
+//! A host that has one can switch the default features off.
+//!
+//! [wgpu]: https://wgpu.rs
+
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -26,3 +110,8 @@ pub use parameters::{Parameter, Parameters};
 pub use training::{Loss, TrainingOptions, TrainingStep};
 pub use transfer::Readback;
 pub use wgpu;
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -3,6 +3,7 @@
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub mod products;
 pub mod reference;
 
 use std::sync::OnceLock;
@@ -85,6 +86,8 @@ pub enum Place {
     /// After an offset and with a row stride that are multiples of four: vector access can do this
     /// where the columns are a multiple of four too.
     Even,
+    /// After so many elements, with so many between the rows.
+    At { offset: u64, gap: u32 },
 }
 
 impl Place {
@@ -102,6 +105,11 @@ impl Place {
             Self::Even => Layout {
                 offset: 132,
                 row_stride: columns.next_multiple_of(4) + 8,
+                ..tight
+            },
+            Self::At { offset, gap } => Layout {
+                offset,
+                row_stride: columns + gap,
                 ..tight
             },
         }
@@ -204,10 +212,12 @@ pub fn whole_numbers(rows: u32, columns: u32, seed: u64) -> reference::Dense {
     reference::Dense::new(rows, columns, |_, _| f64::from(rng.random_range(-3..=3)))
 }
 
-/// A proptest configuration with this many cases, which writes no files; PROPTEST_CASES is not read.
+/// A proptest configuration with this many cases, always the same ones; it writes no files, and
+/// PROPTEST_CASES is not read.
 pub fn property_config(cases: u32) -> proptest::test_runner::Config {
     proptest::test_runner::Config {
         failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(0),
         ..proptest::test_runner::Config::with_cases(cases)
     }
 }

@@ -1,0 +1,23 @@
+//! `encode.wgsl` as the code's gradient, dZ = (dA·Wᵀ + extra) ⊙ f′, against the reference.
+
+mod common;
+
+use common::products::{Product, product_tests};
+
+product_tests!(
+    Product::CodeGradient,
+    [
+        sizes_around_tile_and_slice_in_every_place,
+        odd_and_thin_shapes_in_every_place,
+        drawn_shapes_strides_and_offsets,
+        an_empty_output_needs_no_commands,
+        without_a_reduction_the_rest_remains,
+        every_activation_with_and_without_the_rest,
+        one_operand_off_a_multiple_of_four_is_respected,
+        both_widths_give_the_same_bits,
+        runs_repeat_bit_by_bit,
+        a_reduction_of_200_000_loses_nothing,
+        more_tiles_than_one_dimension_holds,
+        the_identity_needs_nothing_saved,
+    ]
+);

@@ -1,0 +1,214 @@
+//! Training to answers that are known from linear algebra, on the 1,797 digits of 8×8 pixels.
+//!
+//! Converging to them does not prove the gradient (a decoder-only gradient finds the principal
+//! components too): that is the other tests' work. These prove that all parts together train, and
+//! that weight decay acts once.
+
+mod common;
+
+use common::{Rig, on_every_adapter};
+use smartcore::linalg::basic::arrays::Array;
+use smartcore::linalg::basic::matrix::DenseMatrix;
+use smartcore::linalg::traits::evd::EVDDecomposable;
+use tied_linear::kernels::{AdamSettings, SgdSettings};
+use tied_linear::{
+    Gradients, Optimizer, OptimizerSettings, Reduction, TiedLinear, TiedLinearOptions,
+    TrainingOptions, TrainingStep,
+};
+
+const PIXELS: u32 = 64;
+const CODE: u32 = 10;
+
+/// The digits, pixels/16, one row each; centred if asked for.
+fn digits(centred: bool) -> Vec<f32> {
+    let mut pixels: Vec<f64> = smartcore::dataset::digits::load_dataset()
+        .data
+        .iter()
+        .map(|p| f64::from(*p) / 16.0)
+        .collect();
+    let count = pixels.len() / PIXELS as usize;
+    assert_eq!(count, 1797);
+    for pixel in 0..if centred { PIXELS as usize } else { 0 } {
+        let column = (0..count).map(|image| image * PIXELS as usize + pixel);
+        let mean = column.clone().map(|index| pixels[index]).sum::<f64>() / count as f64;
+        column.for_each(|index| pixels[index] -= mean);
+    }
+    pixels.into_iter().map(|pixel| pixel as f32).collect()
+}
+
+/// The eigenvalues of a symmetric matrix, largest first.
+fn eigenvalues(size: usize, value: impl Fn(usize, usize) -> f64) -> Vec<f64> {
+    let rows: Vec<Vec<f64>> = (0..size)
+        .map(|row| (0..size).map(|column| value(row, column)).collect())
+        .collect();
+    let matrix = DenseMatrix::from_2d_vec(&rows).expect("a matrix");
+    assert_eq!(matrix.shape(), (size, size));
+    let mut values = matrix.evd(true).expect("eigenvalues").d;
+    values.sort_by(|a, b| b.total_cmp(a));
+    values
+}
+
+/// Those of the second moments (1/count)·XᵀX.
+fn spectrum(pixels: &[f32]) -> Vec<f64> {
+    let rows = pixels.chunks_exact(PIXELS as usize);
+    let count = rows.len() as f64;
+    eigenvalues(PIXELS as usize, |i, j| {
+        rows.clone()
+            .map(|row| f64::from(row[i]) * f64::from(row[j]))
+            .sum::<f64>()
+            / count
+    })
+}
+
+/// Those of W·Wᵀ: the squared singular values of W.
+fn squared_singular_values(weight: &[f32]) -> Vec<f64> {
+    eigenvalues(CODE as usize, |i, j| gram(weight, i, j))
+}
+
+fn gram(weight: &[f32], i: usize, j: usize) -> f64 {
+    let row = |index| &weight[index * PIXELS as usize..(index + 1) * PIXELS as usize];
+    row(i)
+        .iter()
+        .zip(row(j))
+        .map(|(a, b)| f64::from(*a) * f64::from(*b))
+        .sum()
+}
+
+/// A linear tied layer without biases after `steps` full-batch steps at a learning rate that falls
+/// to zero along a cosine: its weight.
+fn trained(rig: &Rig, pixels: &[f32], settings: OptimizerSettings, steps: u32) -> Vec<f32> {
+    let learning_rate = match settings {
+        OptimizerSettings::Sgd(settings) => settings.learning_rate,
+        OptimizerSettings::Adam(settings) => settings.learning_rate,
+        _ => unreachable!("an optimizer that this test does not know"),
+    };
+    let options = TiedLinearOptions::new(PIXELS, CODE)
+        .with_biases(false, false)
+        .with_seed(3);
+    let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
+    let count = pixels.len() as u32 / PIXELS;
+    let input = rig.kernels.matrix("images", count, PIXELS, pixels).unwrap();
+    let mut optimizer = Optimizer::new(&rig.kernels, &layer.parameters(), settings).unwrap();
+    let gradients = Gradients::new(&layer).unwrap();
+    let options = TrainingOptions::default().with_reduction(Reduction::Mean);
+    let step = TrainingStep::new(&layer, &optimizer, &gradients, &input, &input, options).unwrap();
+    for index in 0..steps {
+        let progress = f64::from(index) / f64::from(steps);
+        let rate = learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+        optimizer
+            .set_learning_rate(&rig.gpu.device, &rig.gpu.queue, rate)
+            .unwrap();
+        let mut encoder = rig.gpu.device.create_command_encoder(&Default::default());
+        step.record(&mut encoder.begin_compute_pass(&Default::default()));
+        rig.gpu.queue.submit([encoder.finish()]);
+    }
+    rig.get(layer.weight().matrix())
+}
+
+/// The squared error per image of x ↦ Wᵀ·W·x, in f64.
+fn error_per_image(pixels: &[f32], weight: &[f32]) -> f64 {
+    let rows = pixels.chunks_exact(PIXELS as usize);
+    let count = rows.len() as f64;
+    let weight_rows = || weight.chunks_exact(PIXELS as usize);
+    let total: f64 = rows
+        .map(|x| {
+            let mut rest: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+            for w in weight_rows() {
+                let code: f64 = x
+                    .iter()
+                    .zip(w)
+                    .map(|(x, w)| f64::from(*x) * f64::from(*w))
+                    .sum();
+                rest.iter_mut()
+                    .zip(w)
+                    .for_each(|(rest, w)| *rest -= code * f64::from(*w));
+            }
+            rest.iter().map(|rest| rest * rest).sum::<f64>()
+        })
+        .sum();
+    total / count
+}
+
+fn expect_principal_components(centred: bool, optimum: f64, steps: u32) {
+    let pixels = digits(centred);
+    let discarded: f64 = spectrum(&pixels)[CODE as usize..].iter().sum();
+    assert!(
+        (discarded - optimum).abs() < 1e-6,
+        "the known optimum: {discarded}"
+    );
+    on_every_adapter(|rig| {
+        let weight = trained(rig, &pixels, AdamSettings::adam(0.03).into(), steps);
+        let excess = error_per_image(&pixels, &weight) / optimum - 1.0;
+        let squares: f64 = (0..CODE as usize)
+            .flat_map(|i| (0..CODE as usize).map(move |j| (i, j)))
+            .map(|(i, j)| (gram(&weight, i, j) - f64::from(u8::from(i == j))).powi(2))
+            .sum();
+        println!(
+            "excess {excess:e}, distance of W·Wᵀ from I {:e}",
+            squares.sqrt()
+        );
+        assert!(
+            excess.abs() < 1e-4,
+            "relative excess over the optimum: {excess:e}"
+        );
+        assert!(squares.sqrt() < 1e-2, "‖W·Wᵀ − I‖ = {:e}", squares.sqrt());
+    });
+}
+
+#[test]
+fn the_uncentred_optimum_is_reached() {
+    expect_principal_components(false, 1.255954, 600);
+}
+
+#[test]
+fn the_centred_optimum_is_reached() {
+    expect_principal_components(true, 1.228574, 300);
+}
+
+/// With the loss ‖x − WᵀWx‖² + 2λ‖W‖² a principal direction of variance v keeps the squared singular
+/// value 1 − λ/v. The decay's gradient is 4λ·W, and the library's loss is the mean over pixels, so
+/// the weight decay that says this is 4λ/64. Applied twice it would give 1 − 2λ/v.
+fn expect_shrunken_components(settings: impl Fn(f64) -> OptimizerSettings, steps: u32) {
+    const LAMBDA: f64 = 0.05;
+    const LISTED: [f64; 5] = [0.92845, 0.92177, 0.90967, 0.87332, 0.81576];
+    let pixels = digits(true);
+    let variances = spectrum(&pixels);
+    on_every_adapter(|rig| {
+        let settings = settings(4.0 * LAMBDA / f64::from(PIXELS));
+        let found = squared_singular_values(&trained(rig, &pixels, settings, steps));
+        println!("squared singular values: {found:.5?}");
+        for (index, (found, variance)) in found.iter().zip(&variances).enumerate() {
+            let want = 1.0 - LAMBDA / variance;
+            if let Some(listed) = LISTED.get(index) {
+                assert!(
+                    (want - listed).abs() < 1e-5,
+                    "the known value {listed}: {want}"
+                );
+            }
+            let error = (found - want).abs();
+            assert!(
+                error < 2e-3,
+                "squared singular value {index}: got {found}, want {want}"
+            );
+        }
+    });
+}
+
+#[test]
+fn adams_weight_decay_acts_once() {
+    let settings = |decay| AdamSettings::adam(0.03).with_weight_decay(decay).into();
+    expect_shrunken_components(settings, 400);
+}
+
+#[test]
+fn sgds_weight_decay_acts_once() {
+    // The loss is a mean over pixels, so its gradients are small and the rate is large.
+    let settings = |decay| {
+        SgdSettings::new(8.0)
+            .with_momentum(0.9)
+            .with_nesterov(true)
+            .with_weight_decay(decay)
+            .into()
+    };
+    expect_shrunken_components(settings, 400);
+}
