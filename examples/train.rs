@@ -45,7 +45,7 @@ struct Options {
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: u32,
     /// Adam's learning rate at the start; it falls to zero along a cosine
-    #[arg(long, default_value_t = 0.01, value_parser = learning_rate)]
+    #[arg(long, default_value_t = 0.01, value_parser = learning_rate, allow_hyphen_values = true)]
     lr: f64,
     /// Seed of the initial weight and of the order of the images
     #[arg(long, default_value_t = 0)]
@@ -74,7 +74,15 @@ fn learning_rate(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    match train(&Options::parse()) {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) if error.use_stderr() => {
+            eprintln!("train: {}", one_line(&error));
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
+    match train(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("train: {error}");
@@ -83,7 +91,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// What clap says of a bad option, without the usage that follows it.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:"));
+    let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
+    let said = said
+        .join(" ")
+        .replace("For more information, try '--help'.", "");
+    format!(
+        "{} (--help lists the options)",
+        said.trim_start_matches("error: ").trim_end()
+    )
+}
+
 fn train(options: &Options) -> Result<(), Box<dyn Error>> {
+    // Now, rather than after the training.
+    std::fs::create_dir_all(&options.out)
+        .map_err(|error| format!("{}: cannot be created: {error}", options.out.display()))?;
     let images = match &options.data {
         None => data::digits(),
         Some(folder) => data::idx_folder(folder)?,

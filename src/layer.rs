@@ -269,6 +269,8 @@ impl TiedLinear {
             ..
         } = options;
         let parameter = |name, rows, columns, init: Init, stream| {
+            // Before the values are drawn.
+            kernels.expect_room(name, rows, columns)?;
             let count = rows as usize * columns as usize;
             let values = init.values(hidden, inputs, count, seed, stream);
             kernels.matrix(name, rows, columns, &values)

@@ -363,19 +363,15 @@ fn repeated_runs_agree_bit_for_bit() {
     });
 }
 
-fn any_place() -> impl Strategy<Value = Place> {
-    prop::sample::select(Place::ALL.to_vec())
-}
-
 proptest! {
     #![proptest_config(property_config(16))]
 
     #[test]
     fn any_shape_place_and_mode_follows_the_formula(
         shape in [0..70_u32, 0..140_u32, 0..140_u32],
-        places in prop::array::uniform5(any_place()),
-        contributions in prop::sample::select(CONTRIBUTIONS.to_vec()),
-        accumulate in prop::sample::select(MODES.to_vec()),
+        places in prop::array::uniform5(prop::sample::select(&Place::ALL[..])),
+        contributions in prop::sample::select(&CONTRIBUTIONS[..]),
+        accumulate in prop::sample::select(&MODES[..]),
     ) {
         let data = Data::new(shape, random);
         on_every_adapter(|rig| check(rig, &data, places, contributions, accumulate));

@@ -199,10 +199,6 @@ fn repeated_runs_agree_bit_for_bit() {
     });
 }
 
-fn any_place() -> impl Strategy<Value = Place> {
-    prop::sample::select(Place::ALL.to_vec())
-}
-
 proptest! {
     #![proptest_config(property_config(16))]
 
@@ -210,8 +206,8 @@ proptest! {
     fn any_shape_place_and_mode_follows_the_formula(
         batch in 0..400_u32,
         columns in 0..200_u32,
-        places in prop::array::uniform2(any_place()),
-        accumulate in prop::sample::select(MODES.to_vec()),
+        places in prop::array::uniform2(prop::sample::select(&Place::ALL[..])),
+        accumulate in prop::sample::select(&MODES[..]),
     ) {
         let delta = random(batch, columns, 1);
         on_every_adapter(|rig| check(rig, &delta, places, accumulate));

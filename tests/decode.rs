@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::products::{Product, product_tests};
+use common::products::Product;
 use common::reference::{Dense, tolerance};
 use common::{Place, on_every_adapter, random};
 use tied_linear::Weight;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::products::{Product, product_tests};
+use common::products::Product;
 
 product_tests!(
     Product::Encode,

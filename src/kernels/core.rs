@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::commands::{Commands, Dispatch};
 use super::operands::{self, Operand, Operands, Slice};
 use crate::error::{Error, Result, captured};
-use crate::matrix::Matrix;
+use crate::matrix::{ElementType, Matrix};
 use crate::shader::{Access, Binding, Shader, Width};
 
 /// How kernels are built.
@@ -133,8 +133,16 @@ impl Kernels {
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`], and [`Error::Limit`] beyond
     /// `max_buffer_size`.
     pub fn zeros(&self, label: &'static str, rows: u32, columns: u32) -> Result<Matrix> {
-        let matrix_bytes = u64::from(rows) * u64::from(columns) * 4;
-        let buffer = self.zeroed_buffer(label, matrix_bytes.max(16))?;
+        let size = self.expect_room(label, rows, columns)?;
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage: matrix_usages(),
+            mapped_at_creation: false,
+        };
+        let buffer = captured(self.device(), label, || {
+            self.device().create_buffer(&descriptor)
+        })?;
         Matrix::new(&buffer, rows, columns)
     }
 
@@ -164,27 +172,16 @@ impl Kernels {
         Matrix::new(&buffer, rows, columns)
     }
 
-    /// A new zeroed buffer for matrices.
-    pub(crate) fn zeroed_buffer(&self, label: &'static str, size: u64) -> Result<wgpu::Buffer> {
-        self.expect_buffer_size(label, size)?;
-        let descriptor = wgpu::BufferDescriptor {
-            label: Some(label),
-            size,
-            usage: matrix_usages(),
-            mapped_at_creation: false,
-        };
-        captured(self.device(), label, || {
-            self.device().create_buffer(&descriptor)
-        })
-    }
-
     /// A new uniform buffer that the host can write to.
     pub(crate) fn uniform_buffer(&self, label: &'static str, bytes: &[u8]) -> Result<wgpu::Buffer> {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         filled_buffer(self.device(), label, bytes, usage)
     }
 
-    fn expect_buffer_size(&self, what: &'static str, needed: u64) -> Result<()> {
+    /// The bytes of a buffer for `rows` × `columns` f32 values, where the device allows it.
+    pub(crate) fn expect_room(&self, what: &'static str, rows: u32, columns: u32) -> Result<u64> {
+        let values = u64::from(rows) * u64::from(columns);
+        let needed = values.saturating_mul(ElementType::F32.size()).max(16);
         let available = self.shared.limits.max_buffer_size;
         if needed > available {
             return Err(Error::Limit {
@@ -194,7 +191,7 @@ impl Kernels {
                 available,
             });
         }
-        Ok(())
+        Ok(needed)
     }
 
     /// Spreads `count` workgroups over two dimensions. The shader numbers them

@@ -76,6 +76,30 @@ fn rigs_of(adapter: wgpu::Adapter) -> impl Iterator<Item = Rig> {
     })
 }
 
+impl Rig {
+    /// Kernels on a further device of the same adapter, after `lower` has lowered its limits.
+    pub fn with_limits(&self, lower: impl FnOnce(&mut wgpu::Limits)) -> Self {
+        let mut required_limits = self.gpu.adapter.limits();
+        lower(&mut required_limits);
+        let descriptor = wgpu::DeviceDescriptor {
+            required_limits,
+            ..Default::default()
+        };
+        let request = self.gpu.adapter.request_device(&descriptor);
+        let (device, queue) = pollster::block_on(request).expect("a device with lower limits");
+        let options = self.kernels.options().clone();
+        Self {
+            name: format!("{}, limits lowered", self.name),
+            kernels: Kernels::new(&device, options).expect("kernels"),
+            gpu: Gpu {
+                adapter: self.gpu.adapter.clone(),
+                device,
+                queue,
+            },
+        }
+    }
+}
+
 /// Where in its buffer a test's matrix lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {

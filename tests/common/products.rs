@@ -301,18 +301,18 @@ fn saved(activation: Activation, z: f64) -> f64 {
 }
 
 /// Makes tests of functions of this file, for one product.
+// Exported so that a test crate without such tests has no unused macro.
+#[macro_export]
 macro_rules! product_tests {
     ($product:expr, [$($test:ident,)*]) => {
         $(
             #[test]
             fn $test() {
-                common::products::$test($product);
+                $crate::common::products::$test($product);
             }
         )*
     };
 }
-pub(crate) use product_tests;
-
 /// 1, and the sizes at and around a tile and a slice, each with each.
 pub fn sizes_around_tile_and_slice_in_every_place(product: Product) {
     let around = |size| [1, size - 1, size, size + 1];

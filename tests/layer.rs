@@ -1,0 +1,702 @@
+//! The tied layer as a whole: its gradients, its ways of construction, and its one weight.
+
+mod common;
+
+use common::reference::{Backward, Dense, Forward, Layer, activate, slope, tolerance};
+use common::{
+    Place, Rig, expect_close, expect_same_bits, on_every_adapter, once_per_adapter, random,
+};
+use tied_linear::kernels::{self, ActivationGradient, BiasGradient, Gradient, Linear};
+use tied_linear::{
+    Accumulate, Activation, Commands, Contributions, Decoder, Encoder, Error, Gradients,
+    LayerBackward, Matrix, Parameters, Tape, TiedLinear, TiedLinearOptions, Weight,
+};
+
+const CONTRIBUTIONS: [Contributions; 3] = [
+    Contributions::Both,
+    Contributions::Encoder,
+    Contributions::Decoder,
+];
+
+/// A layer and a backward pass through it, apart from the numbers.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    /// Batch, hidden, inputs.
+    shape: [u32; 3],
+    /// f and g.
+    activations: [Activation; 2],
+    /// Whether there are b and c.
+    biases: [bool; 2],
+    contributions: Contributions,
+    /// Whether a further gradient by the code comes from elsewhere.
+    extra: bool,
+    /// Whether the tape holds dA already; else the caller gives dY.
+    delta_in_tape: bool,
+    /// Where all matrices lie in their buffers.
+    place: Place,
+}
+
+impl Case {
+    fn new(shape: [u32; 3], activations: [Activation; 2]) -> Self {
+        Self {
+            shape,
+            activations,
+            biases: [true; 2],
+            contributions: Contributions::Both,
+            extra: true,
+            delta_in_tape: false,
+            place: Place::Tight,
+        }
+    }
+
+    /// Several tiles, and everything there is to run.
+    fn large() -> Self {
+        Self::new([70, 66, 130], [Activation::Tanh, Activation::Sigmoid])
+    }
+}
+
+/// A case with numbers, and what the reference makes of them.
+struct Problem {
+    case: Case,
+    layer: Layer,
+    input: Dense,
+    output_gradient: Dense,
+    extra: Option<Dense>,
+    forward: Forward,
+    backward: Backward,
+}
+
+impl Problem {
+    fn new(case: Case) -> Self {
+        let [batch, hidden, inputs] = case.shape;
+        let [f, g] = case.activations;
+        let layer = Layer {
+            weight: uniform(hidden, inputs, 1, 1.5),
+            encoder_bias: case.biases[0].then(|| uniform(1, hidden, 2, 1.0)),
+            decoder_bias: case.biases[1].then(|| uniform(1, inputs, 3, 1.0)),
+            encoder_activation: f,
+            decoder_activation: g,
+        };
+        let input = uniform(batch, inputs, 4, 1.0);
+        let output_gradient = uniform(batch, inputs, 5, 1.0);
+        let extra = case.extra.then(|| uniform(batch, hidden, 6, 1.0));
+        let forward = layer.forward(&input);
+        let backward = layer.backward(&input, &forward, &output_gradient, extra.as_ref());
+        for (activation, preactivation) in [
+            (f, &forward.code_preactivation),
+            (g, &forward.output_preactivation),
+        ] {
+            let at_a_kink = preactivation.values.iter().any(|z| z.abs() < 1e-5);
+            assert!(
+                !(activation == Activation::Relu && at_a_kink),
+                "{case:?} is no test: rounding may decide what ReLU's derivative is"
+            );
+        }
+        Self {
+            case,
+            layer,
+            input,
+            output_gradient,
+            extra,
+            forward,
+            backward,
+        }
+    }
+
+    /// dW of the case's contributions.
+    fn weight_gradient(&self) -> Dense {
+        let [encoder, decoder] = [
+            &self.backward.weight_from_encoder,
+            &self.backward.weight_from_decoder,
+        ];
+        match self.case.contributions {
+            Contributions::Both => encoder.zip(decoder, |a, b| a + b),
+            Contributions::Encoder => encoder.clone(),
+            Contributions::Decoder => decoder.clone(),
+        }
+    }
+}
+
+/// Uniform values in -bound … bound, rounded to f32.
+fn uniform(rows: u32, columns: u32, seed: u64, bound: f64) -> Dense {
+    random(rows, columns, seed).map(|value| f64::from((bound * value) as f32))
+}
+
+/// A [`Problem`] on the GPU.
+struct Setup<'a> {
+    rig: &'a Rig,
+    case: Case,
+    layer: TiedLinear,
+    tape: Tape,
+    gradients: Gradients,
+    input: Matrix,
+    output_gradient: Option<Matrix>,
+    extra: Option<Matrix>,
+    input_gradient: Matrix,
+}
+
+impl<'a> Setup<'a> {
+    /// With matrices of the caller's, of poison where they are to be written, and two halves.
+    fn new(rig: &'a Rig, problem: &Problem) -> Self {
+        let case = problem.case;
+        let put = |values: &Dense| rig.put(values, case.place);
+        let weight = Weight::new(&rig.kernels, put(&problem.layer.weight)).unwrap();
+        Self::with_weight(rig, problem, &weight)
+    }
+
+    /// As [`Setup::new`], with a weight that others use too.
+    fn with_weight(rig: &'a Rig, problem: &Problem, weight: &Weight) -> Self {
+        let case = problem.case;
+        let [batch, hidden, inputs] = case.shape;
+        let put = |values: &Dense| rig.put(values, case.place);
+        let poisoned = |rows, columns| rig.poisoned(rows, columns, case.place);
+        let [b, c] = [&problem.layer.encoder_bias, &problem.layer.decoder_bias]
+            .map(|bias| bias.as_ref().map(put));
+        let [f, g] = case.activations;
+        let kept = |activation: Activation, columns| {
+            let keep = activation.needs_preactivation();
+            keep.then(|| poisoned(batch, columns))
+        };
+        Self {
+            rig,
+            case,
+            layer: TiedLinear::from_halves(
+                Encoder::new(&rig.kernels, weight, b, f).unwrap(),
+                Decoder::new(&rig.kernels, weight, c, g).unwrap(),
+            )
+            .unwrap(),
+            tape: Tape {
+                code: poisoned(batch, hidden),
+                output: poisoned(batch, inputs),
+                code_preactivation: kept(f, hidden),
+                output_preactivation: kept(g, inputs),
+                code_delta: poisoned(batch, hidden),
+                output_delta: if case.delta_in_tape {
+                    put(&problem.backward.output_delta)
+                } else {
+                    poisoned(batch, inputs)
+                },
+            },
+            gradients: Gradients {
+                weight: poisoned(hidden, inputs),
+                encoder_bias: case.biases[0].then(|| poisoned(1, hidden)),
+                decoder_bias: case.biases[1].then(|| poisoned(1, inputs)),
+            },
+            input: put(&problem.input),
+            output_gradient: (!case.delta_in_tape).then(|| put(&problem.output_gradient)),
+            extra: problem.extra.as_ref().map(put),
+            input_gradient: poisoned(batch, inputs),
+        }
+    }
+
+    /// With all buffers of the library's own making: `TiedLinear::new`, then the problem's values.
+    fn by_options(rig: &'a Rig, problem: &Problem) -> Self {
+        let [batch, hidden, inputs] = problem.case.shape;
+        let [f, g] = problem.case.activations;
+        let [with_b, with_c] = problem.case.biases;
+        let options = TiedLinearOptions::new(inputs, hidden)
+            .with_biases(with_b, with_c)
+            .with_activations(f, g);
+        let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
+        write(rig, layer.weight().matrix(), &problem.layer.weight);
+        let biases = [
+            (layer.encoder().bias(), &problem.layer.encoder_bias),
+            (layer.decoder().bias(), &problem.layer.decoder_bias),
+        ];
+        for (matrix, values) in biases {
+            assert_eq!(matrix.is_some(), values.is_some());
+            if let (Some(matrix), Some(values)) = (matrix, values) {
+                write(rig, matrix, values);
+            }
+        }
+        Self {
+            tape: Tape::new(&layer, batch).unwrap(),
+            gradients: Gradients::new(&layer).unwrap(),
+            layer,
+            ..Self::new(rig, problem)
+        }
+    }
+
+    fn forward(&self) -> Commands {
+        self.layer.forward(&self.input, &self.tape).unwrap()
+    }
+
+    fn call(&self) -> LayerBackward<'_> {
+        LayerBackward::new(&self.input, &self.tape, &self.gradients)
+            .with_output_gradient(self.output_gradient.as_ref())
+            .with_code_gradient(self.extra.as_ref())
+            .with_input_gradient(Some(&self.input_gradient))
+            .with_contributions(self.case.contributions)
+    }
+
+    fn backward(&self, accumulate: Accumulate) -> Commands {
+        let call = self.call().with_accumulate(accumulate);
+        self.layer.backward(&call).unwrap()
+    }
+
+    /// Forward, and backward overwriting the gradients.
+    fn run(&self) {
+        let backward = self.backward(Accumulate::Overwrite);
+        self.rig.run(&self.forward().then(backward));
+    }
+
+    /// The parameters' gradients, by name.
+    fn parameter_gradients(&self) -> Vec<(&'static str, &Matrix)> {
+        let biases = [
+            ("db", &self.gradients.encoder_bias),
+            ("dc", &self.gradients.decoder_bias),
+        ];
+        std::iter::once(("dW", &self.gradients.weight))
+            .chain(
+                biases
+                    .into_iter()
+                    .filter_map(|(name, matrix)| Some((name, matrix.as_ref()?))),
+            )
+            .collect()
+    }
+
+    /// All that forward and backward write but the parameters' gradients, by name.
+    fn activations_and_deltas(&self) -> Vec<(&'static str, &Matrix)> {
+        let kept = [
+            ("Z", &self.tape.code_preactivation),
+            ("A", &self.tape.output_preactivation),
+        ];
+        let always = [
+            ("H", &self.tape.code),
+            ("Y", &self.tape.output),
+            ("dA", &self.tape.output_delta),
+            ("dZ", &self.tape.code_delta),
+            ("dX", &self.input_gradient),
+        ];
+        kept.into_iter()
+            .filter_map(|(name, matrix)| Some((name, matrix.as_ref()?)))
+            .chain(always)
+            .collect()
+    }
+
+    /// All that forward and backward write, by name.
+    fn written(&self) -> Vec<(&'static str, &Matrix)> {
+        let mut written = self.activations_and_deltas();
+        written.extend(self.parameter_gradients());
+        written
+    }
+
+    fn bits_of(&self, matrices: &[(&'static str, &Matrix)]) -> Bits {
+        matrices
+            .iter()
+            .map(|(name, matrix)| (*name, self.rig.bits(matrix)))
+            .collect()
+    }
+
+    /// The bits of all that forward and backward write.
+    fn bits(&self) -> Bits {
+        self.bits_of(&self.written())
+    }
+}
+
+/// The contents of matrices, by name.
+type Bits = Vec<(&'static str, Vec<u32>)>;
+
+fn expect_all_the_same(what: &str, got: &Bits, want: &Bits) {
+    assert_eq!(got.len(), want.len(), "{what}: number of results");
+    for ((got_name, got), (want_name, want)) in std::iter::zip(got, want) {
+        assert_eq!(got_name, want_name, "{what}");
+        expect_same_bits(&format!("{what}: {got_name}"), got, want);
+    }
+}
+
+fn write(rig: &Rig, matrix: &Matrix, values: &Dense) {
+    let values: Vec<f32> = values.values.iter().map(|value| *value as f32).collect();
+    matrix
+        .write(&rig.gpu.device, &rig.gpu.queue, &values)
+        .unwrap();
+}
+
+fn read(rig: &Rig, matrix: &Matrix) -> Dense {
+    Dense {
+        rows: matrix.rows(),
+        columns: matrix.columns(),
+        values: rig.get(matrix).into_iter().map(f64::from).collect(),
+    }
+}
+
+/// What a stage should give, computed in f64 from the f32 values that it read, and how far from it
+/// f32 may end up.
+struct Expected {
+    values: Dense,
+    tolerance: Dense,
+}
+
+/// The error that an activation or a derivative may have at `x`, which `activation.rs` looks at in
+/// detail.
+fn activation_error(x: f64) -> f64 {
+    32.0 * f64::from(f32::EPSILON) * (1.0 + x.abs())
+}
+
+impl Expected {
+    fn product(left: &Dense, right: &Dense) -> Self {
+        let magnitude = left.map(f64::abs).times(&right.map(f64::abs));
+        Self {
+            values: left.times(right),
+            tolerance: tolerance(left.columns, &magnitude),
+        }
+    }
+
+    fn column_sums(delta: &Dense) -> Self {
+        Self {
+            values: delta.column_sums(),
+            tolerance: tolerance(delta.rows, &delta.map(f64::abs).column_sums()),
+        }
+    }
+
+    fn exactly(values: Dense) -> Self {
+        let tolerance = Dense::zeros(values.rows, values.columns);
+        Self { values, tolerance }
+    }
+
+    fn plus(self, other: &Self) -> Self {
+        let values = self.values.zip(&other.values, |a, b| a + b);
+        let rounding = tolerance(1, &values.map(f64::abs));
+        let errors = self.tolerance.zip(&other.tolerance, |a, b| a + b);
+        Self {
+            values,
+            tolerance: errors.zip(&rounding, |a, b| a + b),
+        }
+    }
+
+    fn plus_row(self, row: Option<&Dense>) -> Self {
+        let row = Dense::zeros(self.values.rows, self.values.columns).plus_row(row);
+        self.plus(&Self::exactly(row))
+    }
+
+    /// f of it. No activation is steeper than 1.2.
+    fn activated(self, activation: Activation) -> Self {
+        Self {
+            tolerance: self
+                .tolerance
+                .zip(&self.values, |error, z| 1.2 * error + activation_error(z)),
+            values: self.values.map(|z| activate(activation, z)),
+        }
+    }
+
+    /// It ⊙ f′, from what was saved for f′.
+    fn through(self, activation: Activation, saved: &Dense) -> Self {
+        let slopes = saved.map(|saved| match activation {
+            Activation::Sigmoid => saved * (1.0 - saved),
+            Activation::Tanh => 1.0 - saved * saved,
+            activation => slope(activation, saved),
+        });
+        let slope_errors = saved.map(activation_error);
+        let from_slopes = slope_errors.zip(&self.values, |error, value| error * value.abs());
+        let from_values = self
+            .tolerance
+            .zip(&slopes, |error, slope| error * slope.abs());
+        Self {
+            values: self.values.zip(&slopes, |value, slope| value * slope),
+            tolerance: from_values.zip(&from_slopes, |a, b| a + b),
+        }
+    }
+
+    fn expect(&self, rig: &Rig, what: &str, matrix: &Matrix) {
+        expect_close(what, &rig.get(matrix), &self.values, &self.tolerance);
+    }
+}
+
+/// Every stage against the formula, from the very values that the stage read.
+fn expect_stages(what: &str, setup: &Setup<'_>, problem: &Problem) {
+    let (rig, tape, case) = (setup.rig, &setup.tape, setup.case);
+    let (x, w) = (&problem.input, &problem.layer.weight);
+    let [f, g] = case.activations;
+
+    let expect_half = |name: &str, sum: Expected, activation, preactivation: Option<&Matrix>| {
+        let Some(preactivation) = preactivation else {
+            return sum.activated(activation);
+        };
+        sum.expect(
+            rig,
+            &format!("{what}: pre-activation of {name}"),
+            preactivation,
+        );
+        Expected::exactly(read(rig, preactivation)).activated(activation)
+    };
+    let z = Expected::product(x, &w.transposed()).plus_row(problem.layer.encoder_bias.as_ref());
+    expect_half("H", z, f, tape.code_preactivation.as_ref()).expect(
+        rig,
+        &format!("{what}: H"),
+        &tape.code,
+    );
+    let h = read(rig, &tape.code);
+    let a = Expected::product(&h, w).plus_row(problem.layer.decoder_bias.as_ref());
+    expect_half("Y", a, g, tape.output_preactivation.as_ref()).expect(
+        rig,
+        &format!("{what}: Y"),
+        &tape.output,
+    );
+
+    let output_delta = match &setup.output_gradient {
+        Some(gradient) if g == Activation::Identity => gradient,
+        Some(_) => {
+            Expected::exactly(problem.output_gradient.clone())
+                .through(g, &read(rig, tape.saved_output()))
+                .expect(rig, &format!("{what}: dA"), &tape.output_delta);
+            &tape.output_delta
+        }
+        None => &tape.output_delta,
+    };
+    let da = read(rig, output_delta);
+    let mut dh = Expected::product(&da, &w.transposed());
+    if let Some(extra) = &problem.extra {
+        dh = dh.plus(&Expected::exactly(extra.clone()));
+    }
+    dh.through(f, &read(rig, tape.saved_code())).expect(
+        rig,
+        &format!("{what}: dZ"),
+        &tape.code_delta,
+    );
+    let dz = read(rig, &tape.code_delta);
+
+    let decoder = Expected::product(&h.transposed(), &da);
+    let encoder = Expected::product(&dz.transposed(), x);
+    let dw = match case.contributions {
+        Contributions::Both => decoder.plus(&encoder),
+        Contributions::Encoder => encoder,
+        Contributions::Decoder => decoder,
+    };
+    dw.expect(rig, &format!("{what}: dW"), &setup.gradients.weight);
+    if let Some(gradient) = &setup.gradients.encoder_bias {
+        Expected::column_sums(&dz).expect(rig, &format!("{what}: db"), gradient);
+    }
+    if let Some(gradient) = &setup.gradients.decoder_bias {
+        Expected::column_sums(&da).expect(rig, &format!("{what}: dc"), gradient);
+    }
+    Expected::product(&dz, w).expect(rig, &format!("{what}: dX"), &setup.input_gradient);
+}
+
+/// All results against the reference's, from end to end: to four digits of the largest element.
+fn expect_reference(what: &str, setup: &Setup<'_>, problem: &Problem) {
+    let (forward, backward) = (&problem.forward, &problem.backward);
+    let dw = problem.weight_gradient();
+    for (name, matrix) in setup.written() {
+        let want = match name {
+            "Z" => &forward.code_preactivation,
+            "H" => &forward.code,
+            "A" => &forward.output_preactivation,
+            "Y" => &forward.output,
+            "dA" => &backward.output_delta,
+            "dZ" => &backward.code_delta,
+            "dX" => &backward.input,
+            "dW" => &dw,
+            "db" => &backward.encoder_bias,
+            "dc" => &backward.decoder_bias,
+            _ => unreachable!("{name}"),
+        };
+        // With the identity, dA is the caller's dY and no copy of it is made.
+        if name == "dA" && setup.case.activations[1] == Activation::Identity {
+            continue;
+        }
+        let largest = want.values.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
+        let what = format!("{what}: {name} from end to end");
+        expect_close(
+            &what,
+            &setup.rig.get(matrix),
+            want,
+            &want.map(|_| 1e-4 * largest),
+        );
+    }
+}
+
+fn check(rig: &Rig, case: Case) {
+    let what = format!("{case:?}");
+    let problem = Problem::new(case);
+    let setup = Setup::new(rig, &problem);
+    setup.run();
+    expect_stages(&what, &setup, &problem);
+    expect_reference(&what, &setup, &problem);
+    for (name, matrix) in setup.written() {
+        rig.expect_surroundings_untouched(&format!("{what}: {name}"), matrix);
+    }
+}
+
+/// The f64 reference in a form in which the two uses of the weight can differ: `layer` encodes.
+struct Model {
+    layer: Layer,
+    decoder_weight: Dense,
+    input: Dense,
+}
+
+impl Model {
+    /// Z, H, A and Y.
+    fn forward(&self) -> Forward {
+        let encoded = self.layer.forward(&self.input);
+        let decoder = Layer {
+            weight: self.decoder_weight.transposed(),
+            encoder_bias: self.layer.decoder_bias.clone(),
+            decoder_bias: None,
+            encoder_activation: self.layer.decoder_activation,
+            decoder_activation: Activation::Identity,
+        };
+        let decoded = decoder.forward(&encoded.code);
+        Forward {
+            output_preactivation: decoded.code_preactivation,
+            output: decoded.code,
+            ..encoded
+        }
+    }
+}
+
+/// Σ (Y − T)² + Σ E ⊙ H: the second part's gradient by the code is E.
+fn loss(forward: &Forward, target: &Dense, extra: &Dense) -> f64 {
+    let error = forward.output.zip(target, |y, t| (y - t) * (y - t));
+    let penalty = forward.code.zip(extra, |h, e| h * e);
+    error.values.iter().chain(&penalty.values).sum()
+}
+
+/// Which pre-activations are on the positive side of ReLU's kink.
+fn sides(forward: &Forward, [f, g]: [Activation; 2]) -> Vec<bool> {
+    let of = |activation, z: &Dense| match activation {
+        Activation::Relu => z.values.clone(),
+        _ => Vec::new(),
+    };
+    let code = of(f, &forward.code_preactivation);
+    let output = of(g, &forward.output_preactivation);
+    code.into_iter().chain(output).map(|z| z > 0.0).collect()
+}
+
+#[test]
+fn the_references_gradients_are_central_differences_of_the_loss() {
+    const STEP: f64 = 1e-5;
+    type Change = fn(&mut Model, usize, f64);
+    for f in Activation::ALL {
+        for g in Activation::ALL {
+            let problem = Problem::new(Case::new([3, 4, 5], [f, g]));
+            let target = uniform(3, 5, 7, 1.0);
+            let extra = problem.extra.as_ref().unwrap();
+            let output_gradient = problem.forward.output.zip(&target, |y, t| 2.0 * (y - t));
+            let gradients = problem.layer.backward(
+                &problem.input,
+                &problem.forward,
+                &output_gradient,
+                Some(extra),
+            );
+            let whole = gradients
+                .weight_from_encoder
+                .zip(&gradients.weight_from_decoder, |a, b| a + b);
+            let changes: [(&str, &Dense, Change); 6] = [
+                ("dW", &whole, |model, i, step| {
+                    model.layer.weight.values[i] += step;
+                    model.decoder_weight.values[i] += step;
+                }),
+                (
+                    "dW of the encoder",
+                    &gradients.weight_from_encoder,
+                    |model, i, step| model.layer.weight.values[i] += step,
+                ),
+                (
+                    "dW of the decoder",
+                    &gradients.weight_from_decoder,
+                    |model, i, step| model.decoder_weight.values[i] += step,
+                ),
+                ("db", &gradients.encoder_bias, |model, i, step| {
+                    model.layer.encoder_bias.as_mut().unwrap().values[i] += step;
+                }),
+                ("dc", &gradients.decoder_bias, |model, i, step| {
+                    model.layer.decoder_bias.as_mut().unwrap().values[i] += step;
+                }),
+                ("dX", &gradients.input, |model, i, step| {
+                    model.input.values[i] += step;
+                }),
+            ];
+            let mut model = Model {
+                decoder_weight: problem.layer.weight.clone(),
+                layer: problem.layer,
+                input: problem.input,
+            };
+            let mut skipped = 0;
+            for (name, gradient, change) in changes {
+                for (index, &want) in gradient.values.iter().enumerate() {
+                    change(&mut model, index, STEP);
+                    let up = model.forward();
+                    change(&mut model, index, -2.0 * STEP);
+                    let down = model.forward();
+                    change(&mut model, index, STEP);
+                    if sides(&up, [f, g]) != sides(&down, [f, g]) {
+                        skipped += 1;
+                        continue;
+                    }
+                    let rise = loss(&up, &target, extra) - loss(&down, &target, extra);
+                    let got = rise / (2.0 * STEP);
+                    assert!(
+                        (got - want).abs() <= 1e-6 * (1.0 + want.abs()),
+                        "f {f}, g {g}: element {index} of {name}: the loss rises by {got}, the \
+                         gradient is {want}"
+                    );
+                }
+            }
+            assert!(skipped < 5, "f {f}, g {g}: {skipped} steps over a kink");
+        }
+    }
+}
+
+#[test]
+fn every_activation_of_the_encoder_has_the_references_gradients() {
+    on_every_adapter(|rig| {
+        for f in Activation::ALL {
+            check(rig, Case::new([5, 7, 6], [f, Activation::Tanh]));
+        }
+    });
+}
+
+#[test]
+fn every_activation_of_the_decoder_has_the_references_gradients() {
+    on_every_adapter(|rig| {
+        for g in Activation::ALL {
+            check(rig, Case::new([5, 7, 6], [Activation::Tanh, g]));
+        }
+    });
+}
+
+#[test]
+fn every_choice_of_biases_and_gradients_follows_the_reference() {
+    on_every_adapter(|rig| {
+        for biases in [[false, false], [false, true], [true, false], [true, true]] {
+            for contributions in CONTRIBUTIONS {
+                for (extra, delta_in_tape) in
+                    [(false, false), (false, true), (true, false), (true, true)]
+                {
+                    check(
+                        rig,
+                        Case {
+                            biases,
+                            contributions,
+                            extra,
+                            delta_in_tape,
+                            ..Case::new([9, 5, 3], [Activation::Tanh, Activation::Sigmoid])
+                        },
+                    );
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_shape_and_place_follows_the_reference() {
+    // Some keep pre-activations, some need none; the last are whole words.
+    let activations = [Activation::GeluErf, Activation::Silu];
+    let cases = [
+        Case::new([1, 1, 1], activations),
+        Case::new([4, 0, 5], activations),
+        Case::new([4, 5, 0], activations),
+        Case::new([20, 12, 8], activations),
+        Case::new([30, 100, 9], [Activation::Tanh, Activation::Sigmoid]),
+        Case::large(),
+        Case::new([65, 64, 68], [Activation::Tanh, Activation::Sigmoid]),
+    ];
+    on_every_adapter(|rig| {
+        for case in cases {
+            for place in Place::ALL {
+                check(rig, Case { place, ..case });
+            }
+        }
+    });
+}
