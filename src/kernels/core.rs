@@ -158,6 +158,7 @@ impl Kernels {
         columns: u32,
         values: &[f32],
     ) -> Result<Matrix> {
+        self.expect_room(label, rows, columns)?;
         let expected = u64::from(rows) * u64::from(columns);
         if values.len() as u64 != expected {
             return Err(Error::Length {
@@ -167,7 +168,6 @@ impl Kernels {
         }
         let bytes = bytemuck::cast_slice(values);
         let bytes = if bytes.is_empty() { &[0; 16] } else { bytes };
-        self.expect_buffer_size(label, bytes.len() as u64)?;
         let buffer = filled_buffer(self.device(), label, bytes, matrix_usages())?;
         Matrix::new(&buffer, rows, columns)
     }
