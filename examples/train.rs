@@ -94,18 +94,10 @@ fn main() -> ExitCode {
 /// What clap says of a bad option, without the usage that follows it.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let said = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:"));
+    let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
-    let said = said
-        .join(" ")
-        .replace("For more information, try '--help'.", "");
-    format!(
-        "{} (--help lists the options)",
-        said.trim_start_matches("error: ").trim_end()
-    )
+    let said = said.join(" ").replace("For more information, try '--help'.", "");
+    format!("{} (--help lists the options)", said.trim_start_matches("error: ").trim_end())
 }
 
 fn train(options: &Options) -> Result<(), Box<dyn Error>> {
@@ -118,11 +110,7 @@ fn train(options: &Options) -> Result<(), Box<dyn Error>> {
     };
     let width = images.width * images.height;
     let squared = options.loss == LossName::SquaredError;
-    let mean = if squared {
-        data::mean(&images)
-    } else {
-        vec![0.0; width]
-    };
+    let mean = if squared { data::mean(&images) } else { vec![0.0; width] };
     let pixels = data::centred(&images.pixels, &mean);
 
     let gpu = Gpu::request_blocking()?;
@@ -134,20 +122,10 @@ fn train(options: &Options) -> Result<(), Box<dyn Error>> {
         .with_seed(options.seed);
     let layer = TiedLinear::new(&kernels, &layer)?;
     println!("adapter: {}", gpu.describe());
-    println!(
-        "images: {} of {}x{}, {}",
-        images.count, images.width, images.height, images.source
-    );
+    println!("images: {} of {}x{}, {}", images.count, images.width, images.height, images.source);
     describe_parameters(&layer);
 
-    let losses = Training {
-        gpu: &gpu,
-        layer: &layer,
-        pixels: &pixels,
-        width,
-        options,
-    }
-    .run()?;
+    let losses = Training { gpu: &gpu, layer: &layer, pixels: &pixels, width, options }.run()?;
     let reconstructed = reconstruct(&gpu, &layer, &pixels, width, options.batch)?;
 
     let mut floor = None;
@@ -157,10 +135,7 @@ fn train(options: &Options) -> Result<(), Box<dyn Error>> {
         println!("squared error per image: {error:.6}");
         println!("PCA optimum at {} components: {optimum:.6}", options.hidden);
         if optimum > 0.0 {
-            println!(
-                "excess over the PCA optimum: {:.3e}",
-                (error - optimum) / optimum
-            );
+            println!("excess over the PCA optimum: {:.3e}", (error - optimum) / optimum);
             // The loss is a mean over pixels, too.
             floor = Some(optimum / width as f64);
         } else {
@@ -173,13 +148,7 @@ fn train(options: &Options) -> Result<(), Box<dyn Error>> {
         &gpu,
         &layer,
         &images,
-        &Shown {
-            mean,
-            reconstructed,
-            losses,
-            floor,
-            squared,
-        },
+        &Shown { mean, reconstructed, losses, floor, squared },
         options,
     )
 }
@@ -207,12 +176,7 @@ struct Training<'a> {
 impl Training<'_> {
     /// Trains, and returns the loss of each step.
     fn run(&self) -> Result<Vec<f32>, Box<dyn Error>> {
-        let Self {
-            gpu,
-            layer,
-            options,
-            ..
-        } = self;
+        let Self { gpu, layer, options, .. } = self;
         let count = self.pixels.len() / self.width;
         let batch = (options.batch as usize).min(count);
         let settings = AdamSettings::adam(options.lr);
@@ -226,9 +190,7 @@ impl Training<'_> {
         }
         let steps_in_epoch = count.div_ceil(batch);
         // The losses of an epoch stay on the GPU until it ends.
-        let epoch_losses = layer
-            .kernels()
-            .zeros("epoch losses", 1, steps_in_epoch as u32)?;
+        let epoch_losses = layer.kernels().zeros("epoch losses", 1, steps_in_epoch as u32)?;
 
         let mut order: Vec<usize> = (0..count).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
@@ -242,27 +204,18 @@ impl Training<'_> {
             optimizer.set_learning_rate(&gpu.device, &gpu.queue, rate)?;
             order.shuffle(&mut rng);
             for (index, chosen) in (0..).zip(order.chunks(batch)) {
-                let step = if chosen.len() == batch {
-                    &steps[0]
-                } else {
-                    &steps[1]
-                };
+                let step = if chosen.len() == batch { &steps[0] } else { &steps[1] };
                 let rows = chosen.iter().flat_map(|&image| self.row(image));
                 let values: Vec<f32> = rows.copied().collect();
                 step.input.write(&gpu.device, &gpu.queue, &values)?;
                 let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                step.training
-                    .record(&mut encoder.begin_compute_pass(&Default::default()));
+                step.training.record(&mut encoder.begin_compute_pass(&Default::default()));
                 let loss = step.training.loss().buffer();
                 encoder.copy_buffer_to_buffer(loss, 0, epoch_losses.buffer(), index * 4, 4);
                 gpu.queue.submit([encoder.finish()]);
             }
             losses.extend(epoch_losses.read_blocking(&gpu.device, &gpu.queue)?);
-            bar.set_message(
-                losses
-                    .last()
-                    .map_or(String::new(), |loss| format!("{loss:.6}")),
-            );
+            bar.set_message(losses.last().map_or(String::new(), |loss| format!("{loss:.6}")));
             bar.inc(1);
         }
         bar.finish();
@@ -292,10 +245,7 @@ impl Step {
             LossName::CrossEntropy => Loss::CrossEntropy,
         };
         let options = TrainingOptions::default().with_loss(loss);
-        let input = run
-            .layer
-            .kernels()
-            .zeros("images", batch as u32, run.width as u32)?;
+        let input = run.layer.kernels().zeros("images", batch as u32, run.width as u32)?;
         let training = TrainingStep::new(run.layer, optimizer, gradients, &input, &input, options)?;
         Ok(Self { input, training })
     }
@@ -312,9 +262,7 @@ fn reconstruct(
     let mut output = Vec::with_capacity(pixels.len());
     for values in pixels.chunks(batch as usize * width) {
         let rows = (values.len() / width) as u32;
-        let input = layer
-            .kernels()
-            .matrix("images", rows, width as u32, values)?;
+        let input = layer.kernels().matrix("images", rows, width as u32, values)?;
         let tape = Tape::new(layer, rows)?;
         let commands = layer.forward(&input, &tape)?;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
@@ -326,10 +274,7 @@ fn reconstruct(
 }
 
 fn squared_error(a: &[f32], b: &[f32]) -> f64 {
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
-        .sum()
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
 }
 
 /// What the pictures show.
@@ -353,21 +298,11 @@ fn save_pictures(
     let some = images.count.min(36);
     let means = shown.mean.iter().cycle();
     let pixel = |(value, mean): (&f32, &f32)| {
-        if shown.squared {
-            value + mean
-        } else {
-            1.0 / (1.0 + (-value).exp())
-        }
+        if shown.squared { value + mean } else { 1.0 / (1.0 + (-value).exp()) }
     };
-    let reconstructed: Vec<f32> = shown.reconstructed[..some * size]
-        .iter()
-        .zip(means)
-        .map(pixel)
-        .collect();
-    let weight = layer
-        .weight()
-        .matrix()
-        .read_blocking(&gpu.device, &gpu.queue)?;
+    let reconstructed: Vec<f32> =
+        shown.reconstructed[..some * size].iter().zip(means).map(pixel).collect();
+    let weight = layer.weight().matrix().read_blocking(&gpu.device, &gpu.queue)?;
     let hidden = options.hidden as usize;
 
     let path = |name: &str| options.out.join(name);

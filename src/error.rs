@@ -191,9 +191,6 @@ pub(crate) fn captured<T>(
     match exhausted.or(failed).or(refused) {
         None => Ok(value),
         Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what }),
-        Some(error) => Err(Error::Refused {
-            what,
-            description: error.to_string(),
-        }),
+        Some(error) => Err(Error::Refused { what, description: error.to_string() }),
     }
 }

@@ -22,9 +22,7 @@ impl Gpu {
     pub async fn request() -> Result<Self> {
         match adapters().await.into_iter().next() {
             Some(adapter) => Self::from_adapter(adapter).await,
-            None => Err(Error::NoAdapter {
-                description: looked_for(),
-            }),
+            None => Err(Error::NoAdapter { description: looked_for() }),
         }
     }
 
@@ -49,11 +47,7 @@ impl Gpu {
             ..Default::default()
         };
         match adapter.request_device(&descriptor).await {
-            Ok((device, queue)) => Ok(Self {
-                adapter,
-                device,
-                queue,
-            }),
+            Ok((device, queue)) => Ok(Self { adapter, device, queue }),
             Err(error) => Err(Error::NoAdapter {
                 description: format!("{} gave no device: {error}", adapter.get_info().name),
             }),
@@ -72,11 +66,7 @@ pub fn describe(adapter: &wgpu::Adapter) -> String {
     let driver = [info.driver, info.driver_info].join(" ");
     let driver = driver.trim();
     let name = format!("{:?}: {}", info.backend, info.name);
-    if driver.is_empty() {
-        name
-    } else {
-        format!("{name} ({driver})")
-    }
+    if driver.is_empty() { name } else { format!("{name} ({driver})") }
 }
 
 /// All adapters that can run the kernels, the fastest kind first: by default those of Vulkan, Metal
@@ -90,9 +80,7 @@ pub async fn adapters() -> Vec<wgpu::Adapter> {
     if found.is_empty() {
         found = adapters_of(wgpu::Backends::GL.with_env()).await;
     }
-    let wanted = std::env::var("WGPU_ADAPTER_NAME")
-        .unwrap_or_default()
-        .to_lowercase();
+    let wanted = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
     found.retain(|adapter| {
         let compute = wgpu::DownlevelFlags::COMPUTE_SHADERS;
         adapter.get_info().name.to_lowercase().contains(&wanted)
@@ -111,9 +99,7 @@ pub async fn adapters() -> Vec<wgpu::Adapter> {
 async fn adapters_of(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
     descriptor.backends = backends;
-    wgpu::Instance::new(descriptor)
-        .enumerate_adapters(backends)
-        .await
+    wgpu::Instance::new(descriptor).enumerate_adapters(backends).await
 }
 
 fn looked_for() -> String {

@@ -73,9 +73,7 @@ impl Init {
 }
 
 fn uniform(rng: &mut ChaCha8Rng, count: usize, bound: f64) -> Vec<f32> {
-    (0..count)
-        .map(|_| ((2.0 * rng.random::<f64>() - 1.0) * bound) as f32)
-        .collect()
+    (0..count).map(|_| ((2.0 * rng.random::<f64>() - 1.0) * bound) as f32).collect()
 }
 
 fn normal(rng: &mut ChaCha8Rng, count: usize, deviation: f64) -> Vec<f32> {

@@ -32,12 +32,7 @@ impl Encoder {
     ) -> Result<Self> {
         expect_shape_if_given("bias", bias.as_ref(), [1, weight.hidden()])?;
         let (kernels, weight) = (kernels.clone(), weight.clone());
-        Ok(Self {
-            kernels,
-            weight,
-            bias,
-            activation,
-        })
+        Ok(Self { kernels, weight, bias, activation })
     }
 
     /// From `input` X \[batch, inputs\] to `code` H \[batch, hidden\]; `preactivation`, in the code's
@@ -103,12 +98,7 @@ impl Decoder {
     ) -> Result<Self> {
         expect_shape_if_given("bias", bias.as_ref(), [1, weight.inputs()])?;
         let (kernels, weight) = (kernels.clone(), weight.clone());
-        Ok(Self {
-            kernels,
-            weight,
-            bias,
-            activation,
-        })
+        Ok(Self { kernels, weight, bias, activation })
     }
 
     /// From `code` H \[batch, hidden\] to `output` Y \[batch, inputs\]; `preactivation`, in the
@@ -155,19 +145,9 @@ fn parameters<const N: usize>(
     weight: &Weight,
     biases: [(&'static str, Option<&Matrix>); N],
 ) -> Parameters {
-    let weight = Parameter {
-        name: "weight",
-        value: weight.matrix().clone(),
-    };
-    let given = |(name, bias): (_, Option<&Matrix>)| {
-        Some(Parameter {
-            name,
-            value: bias?.clone(),
-        })
-    };
-    std::iter::once(weight)
-        .chain(biases.into_iter().filter_map(given))
-        .collect()
+    let weight = Parameter { name: "weight", value: weight.matrix().clone() };
+    let given = |(name, bias): (_, Option<&Matrix>)| Some(Parameter { name, value: bias?.clone() });
+    std::iter::once(weight).chain(biases.into_iter().filter_map(given)).collect()
 }
 
 /// What a [`TiedLinear`] is made of.
@@ -262,12 +242,7 @@ impl TiedLinear {
     ///
     /// [`Error::Limit`], [`Error::OutOfMemory`] and [`Error::DeviceLost`].
     pub fn new(kernels: &Kernels, options: &TiedLinearOptions) -> Result<Self> {
-        let &TiedLinearOptions {
-            inputs,
-            hidden,
-            seed,
-            ..
-        } = options;
+        let &TiedLinearOptions { inputs, hidden, seed, .. } = options;
         let parameter = |name, rows, columns, init: Init, stream| {
             // Before the values are drawn.
             kernels.expect_room(name, rows, columns)?;
@@ -276,26 +251,14 @@ impl TiedLinear {
             kernels.matrix(name, rows, columns, &values)
         };
         let bias = |name, given: bool, columns, init, stream| {
-            given
-                .then(|| parameter(name, 1, columns, init, stream))
-                .transpose()
+            given.then(|| parameter(name, 1, columns, init, stream)).transpose()
         };
         let weight = parameter("weight", hidden, inputs, options.weight_init, 0)?;
         let weight = Weight::new(kernels, weight)?;
-        let encoder_bias = bias(
-            "encoder bias",
-            options.encoder_bias,
-            hidden,
-            options.encoder_bias_init,
-            1,
-        )?;
-        let decoder_bias = bias(
-            "decoder bias",
-            options.decoder_bias,
-            inputs,
-            options.decoder_bias_init,
-            2,
-        )?;
+        let encoder_bias =
+            bias("encoder bias", options.encoder_bias, hidden, options.encoder_bias_init, 1)?;
+        let decoder_bias =
+            bias("decoder bias", options.decoder_bias, inputs, options.decoder_bias_init, 2)?;
         Self::from_halves(
             Encoder::new(kernels, &weight, encoder_bias, options.encoder_activation)?,
             Decoder::new(kernels, &weight, decoder_bias, options.decoder_activation)?,
@@ -336,10 +299,7 @@ impl TiedLinear {
 
     /// The weight, the encoder's bias and the decoder's, where there are any.
     pub fn parameters(&self) -> Parameters {
-        let biases = [
-            ("encoder bias", self.encoder.bias()),
-            ("decoder bias", self.decoder.bias()),
-        ];
+        let biases = [("encoder bias", self.encoder.bias()), ("decoder bias", self.decoder.bias())];
         parameters(self.weight(), biases)
     }
 
@@ -352,10 +312,7 @@ impl TiedLinear {
         let preactivation = tape.code_preactivation.as_ref();
         let encode = self.encoder.encode(input, &tape.code, preactivation)?;
         let preactivation = tape.output_preactivation.as_ref();
-        Ok(encode.then(
-            self.decoder
-                .decode(&tape.code, &tape.output, preactivation)?,
-        ))
+        Ok(encode.then(self.decoder.decode(&tape.code, &tape.output, preactivation)?))
     }
 
     /// All gradients, from that of the output; see [`LayerBackward`].
@@ -395,32 +352,15 @@ impl TiedLinear {
             accumulate: call.accumulate,
         })?);
         let biases = [
-            (
-                self.encoder.bias(),
-                &call.gradients.encoder_bias,
-                &tape.code_delta,
-                "encoder_bias",
-            ),
-            (
-                self.decoder.bias(),
-                &call.gradients.decoder_bias,
-                output_delta,
-                "decoder_bias",
-            ),
+            (self.encoder.bias(), &call.gradients.encoder_bias, &tape.code_delta, "encoder_bias"),
+            (self.decoder.bias(), &call.gradients.decoder_bias, output_delta, "decoder_bias"),
         ];
         for (bias, gradient, delta, operand) in biases {
             if bias.is_some() {
-                let missing = Error::Missing {
-                    operand,
-                    reason: "the layer has this bias",
-                };
+                let missing = Error::Missing { operand, reason: "the layer has this bias" };
                 let gradient = gradient.as_ref().ok_or(missing)?;
                 let accumulate = call.accumulate;
-                let sum = BiasGradient {
-                    delta,
-                    gradient,
-                    accumulate,
-                };
+                let sum = BiasGradient { delta, gradient, accumulate };
                 commands = commands.then(kernels.bias_gradient(&sum)?);
             }
         }
@@ -460,8 +400,7 @@ impl Tape {
         let (hidden, inputs) = (layer.weight().hidden(), layer.weight().inputs());
         let kept = |activation: Activation, name, columns| {
             let keep = activation.needs_preactivation();
-            keep.then(|| kernels.zeros(name, batch, columns))
-                .transpose()
+            keep.then(|| kernels.zeros(name, batch, columns)).transpose()
         };
         Ok(Self {
             code: kernels.zeros("code", batch, hidden)?,
@@ -520,9 +459,7 @@ impl Gradients {
             layer.decoder.bias().zip(self.decoder_bias.as_ref()),
         ];
         let weight = (layer.weight().matrix(), &self.weight);
-        std::iter::once(weight)
-            .chain(biases.into_iter().flatten())
-            .collect()
+        std::iter::once(weight).chain(biases.into_iter().flatten()).collect()
     }
 }
 

@@ -53,13 +53,7 @@ pub struct Layout {
 impl Layout {
     /// `rows` × `columns` f32 values without gaps, from the start of the buffer.
     pub const fn contiguous(rows: u32, columns: u32) -> Self {
-        Self {
-            offset: 0,
-            rows,
-            columns,
-            row_stride: columns,
-            element: ElementType::F32,
-        }
+        Self { offset: 0, rows, columns, row_stride: columns, element: ElementType::F32 }
     }
 
     /// Elements from the first to one past the last; gaps between rows counted, the one behind the
@@ -115,20 +109,11 @@ impl Matrix {
                 available: (1 << 31) - 1,
             });
         }
-        let needed = layout
-            .offset
-            .saturating_add(extent)
-            .saturating_mul(layout.element.size());
+        let needed = layout.offset.saturating_add(extent).saturating_mul(layout.element.size());
         if needed > buffer.size() {
-            return Err(Error::DoesNotFit {
-                needed,
-                given: buffer.size(),
-            });
+            return Err(Error::DoesNotFit { needed, given: buffer.size() });
         }
-        Ok(Self {
-            buffer: buffer.clone(),
-            layout,
-        })
+        Ok(Self { buffer: buffer.clone(), layout })
     }
 
     /// A view of some of this matrix's rows, such as one batch of a data set.
@@ -149,10 +134,7 @@ impl Matrix {
             rows: rows.end - rows.start,
             ..self.layout
         };
-        Ok(Self {
-            buffer: self.buffer.clone(),
-            layout,
-        })
+        Ok(Self { buffer: self.buffer.clone(), layout })
     }
 
     /// The buffer that holds the elements.
@@ -205,15 +187,7 @@ pub(crate) fn expect_shape(
     expected: [u32; 2],
 ) -> Result<()> {
     let given = matrix.shape();
-    if given == expected {
-        Ok(())
-    } else {
-        Err(Error::Shape {
-            operand,
-            expected,
-            given,
-        })
-    }
+    if given == expected { Ok(()) } else { Err(Error::Shape { operand, expected, given }) }
 }
 
 /// Passes if an optional `matrix` is absent or `rows` × `columns`.
@@ -232,13 +206,5 @@ pub(crate) fn expect_usage(
     needed: wgpu::BufferUsages,
 ) -> Result<()> {
     let given = matrix.buffer.usage();
-    if given.contains(needed) {
-        Ok(())
-    } else {
-        Err(Error::Usage {
-            operand,
-            needed,
-            given,
-        })
-    }
+    if given.contains(needed) { Ok(()) } else { Err(Error::Usage { operand, needed, given }) }
 }

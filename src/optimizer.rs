@@ -21,14 +21,8 @@ impl OptimizerSettings {
     /// The same with another learning rate.
     pub fn with_learning_rate(self, learning_rate: f64) -> Self {
         match self {
-            Self::Sgd(settings) => Self::Sgd(SgdSettings {
-                learning_rate,
-                ..settings
-            }),
-            Self::Adam(settings) => Self::Adam(AdamSettings {
-                learning_rate,
-                ..settings
-            }),
+            Self::Sgd(settings) => Self::Sgd(SgdSettings { learning_rate, ..settings }),
+            Self::Adam(settings) => Self::Adam(AdamSettings { learning_rate, ..settings }),
         }
     }
 
@@ -98,12 +92,7 @@ impl Optimizer {
             Ok((parameter.clone(), state))
         };
         let states = parameters.iter().map(state).collect::<Result<_>>()?;
-        Ok(Self {
-            kernels: kernels.clone(),
-            settings,
-            uniform,
-            states,
-        })
+        Ok(Self { kernels: kernels.clone(), settings, uniform, states })
     }
 
     /// One update of every parameter of the optimizer, from pairs of a parameter's value and its
@@ -119,26 +108,16 @@ impl Optimizer {
         for (parameter, state) in &self.states {
             let value = &parameter.value;
             let Some(&(_, gradient)) = gradients.iter().find(|(known, _)| *known == value) else {
-                return Err(Error::NoGradient {
-                    parameter: parameter.name,
-                });
+                return Err(Error::NoGradient { parameter: parameter.name });
             };
             commands = commands.then(match state {
                 OptimizerState::Sgd(state) => {
                     let state = state.as_ref();
-                    self.kernels.sgd(&SgdUpdate {
-                        value,
-                        gradient,
-                        state,
-                        settings,
-                    })?
+                    self.kernels.sgd(&SgdUpdate { value, gradient, state, settings })?
                 }
-                OptimizerState::Adam(state) => self.kernels.adam(&AdamUpdate {
-                    value,
-                    gradient,
-                    state,
-                    settings,
-                })?,
+                OptimizerState::Adam(state) => {
+                    self.kernels.adam(&AdamUpdate { value, gradient, state, settings })?
+                }
             });
         }
         Ok(commands)
@@ -162,9 +141,7 @@ impl Optimizer {
         }
         let settings = self.settings.with_learning_rate(learning_rate);
         let bytes = settings.to_uniform()?;
-        captured(device, "a learning rate", || {
-            queue.write_buffer(&self.uniform, 0, &bytes)
-        })?;
+        captured(device, "a learning rate", || queue.write_buffer(&self.uniform, 0, &bytes))?;
         self.settings = settings;
         Ok(())
     }
@@ -176,8 +153,6 @@ impl Optimizer {
 
     /// The parameters and what is kept for each.
     pub fn states(&self) -> impl Iterator<Item = (&Parameter, &OptimizerState)> {
-        self.states
-            .iter()
-            .map(|(parameter, state)| (parameter, state))
+        self.states.iter().map(|(parameter, state)| (parameter, state))
     }
 }

@@ -21,10 +21,7 @@ pub struct Parameters {
 impl Parameters {
     /// Number of learnable values; a tied weight's count once.
     pub fn count(&self) -> u64 {
-        self.list
-            .iter()
-            .map(|parameter| parameter.value.len())
-            .sum()
+        self.list.iter().map(|parameter| parameter.value.len()).sum()
     }
 
     /// The parameters, each once, in the order in which they first came.

@@ -74,7 +74,7 @@ impl Width {
 }
 
 /// A field of a Rust struct that mirrors a WGSL uniform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Field {
     /// The field's name, the same in both languages.
     pub name: &'static str,
@@ -85,7 +85,7 @@ pub struct Field {
 }
 
 /// What is bound at one place of a kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
     /// A uniform buffer with these fields.
     Uniform(&'static [Field]),
@@ -107,7 +107,7 @@ impl Access {
 }
 
 /// One binding of a kernel: its place in the group is its index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Binding {
     /// The variable's name in WGSL and the operand's name in error messages.
     pub name: &'static str,
@@ -145,39 +145,28 @@ impl Shader {
     /// The complete WGSL for one width.
     pub fn source(&self, width: Width) -> String {
         let files = std::iter::once(width.source()).chain(self.sources.iter().copied());
-        files
-            .map(|source| source.text)
-            .collect::<Vec<_>>()
-            .join("\n")
+        files.map(|source| source.text).collect::<Vec<_>>().join("\n")
     }
 
     /// Every combination of override values that the library can ask for.
     pub fn specialisations(&self) -> Vec<Vec<(&'static str, f64)>> {
-        self.overrides
-            .iter()
-            .fold(vec![Vec::new()], |combinations, constant| {
-                let extend = |combination: &Vec<(&'static str, f64)>, value: u32| {
-                    let mut combination = combination.clone();
-                    combination.push((constant.name, f64::from(value)));
-                    combination
-                };
-                combinations
-                    .iter()
-                    .flat_map(|combination| {
-                        (0..constant.values).map(move |v| extend(combination, v))
-                    })
-                    .collect()
-            })
+        self.overrides.iter().fold(vec![Vec::new()], |combinations, constant| {
+            let extend = |combination: &Vec<(&'static str, f64)>, value: u32| {
+                let mut combination = combination.clone();
+                combination.push((constant.name, f64::from(value)));
+                combination
+            };
+            combinations
+                .iter()
+                .flat_map(|combination| (0..constant.values).map(move |v| extend(combination, v)))
+                .collect()
+        })
     }
 
     /// Storage buffers bound at once.
     pub fn storage_buffers(&self) -> u32 {
         let storage = |binding: &&Binding| !matches!(binding.access, Access::Uniform(_));
-        self.groups
-            .iter()
-            .flat_map(|group| group.iter())
-            .filter(storage)
-            .count() as u32
+        self.groups.iter().flat_map(|group| group.iter()).filter(storage).count() as u32
     }
 }
 

@@ -107,12 +107,7 @@ impl TrainingStep {
         let backward = layer.backward(&backward)?;
         let update_commands = optimizer.update(&gradients.pairs(layer))?;
         let gradient_commands = forward.then(measure).then(backward);
-        Ok(Self {
-            tape,
-            loss,
-            gradient_commands,
-            update_commands,
-        })
+        Ok(Self { tape, loss, gradient_commands, update_commands })
     }
 
     /// Records the whole step: forward, loss, backward, update.

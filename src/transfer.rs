@@ -17,10 +17,7 @@ impl Matrix {
         expect_f32(self)?;
         expect_usage("matrix", self, wgpu::BufferUsages::COPY_DST)?;
         if values.len() as u64 != self.len() {
-            return Err(Error::Length {
-                expected: self.len(),
-                given: values.len() as u64,
-            });
+            return Err(Error::Length { expected: self.len(), given: values.len() as u64 });
         }
         if self.is_empty() {
             return Ok(());
@@ -94,14 +91,9 @@ impl Readback {
                 usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
                 mapped_at_creation: false,
             };
-            Some(captured(device, "a readback", || {
-                device.create_buffer(&descriptor)
-            })?)
+            Some(captured(device, "a readback", || device.create_buffer(&descriptor))?)
         };
-        Ok(Self {
-            matrix: matrix.clone(),
-            staging,
-        })
+        Ok(Self { matrix: matrix.clone(), staging })
     }
 
     /// Records the copy.
@@ -150,9 +142,7 @@ impl Readback {
                 return Err(Error::DeviceLost);
             };
             let values = {
-                let bytes = staging
-                    .get_mapped_range(..)
-                    .map_err(|_| Error::DeviceLost)?;
+                let bytes = staging.get_mapped_range(..).map_err(|_| Error::DeviceLost)?;
                 without_gaps(&matrix, &bytes)
             };
             staging.unmap();
@@ -167,9 +157,7 @@ impl Readback {
     /// [`Error::DeviceLost`].
     pub fn read_blocking(&self, device: &wgpu::Device) -> Result<Vec<f32>> {
         let values = self.read(device)?;
-        device
-            .poll(wgpu::PollType::wait_indefinitely())
-            .map_err(|_| Error::DeviceLost)?;
+        device.poll(wgpu::PollType::wait_indefinitely()).map_err(|_| Error::DeviceLost)?;
         pollster::block_on(values)
     }
 }

@@ -35,11 +35,7 @@ pub enum DataError {
 
     /// The gzip stream is cut off, fails its checksum or is followed by something else.
     #[error("{}: damaged gzip stream after {decoded} decoded bytes: {cause}", .path.display())]
-    Gzip {
-        path: PathBuf,
-        decoded: u64,
-        cause: io::Error,
-    },
+    Gzip { path: PathBuf, decoded: u64, cause: io::Error },
 
     /// The file ends inside its header.
     #[error("{}: expected an IDX header of {HEADER} bytes, found {found}", .path.display())]
@@ -57,29 +53,15 @@ pub enum DataError {
         "{}: expected at least one image of at least one pixel, found {count} of {width}x{height}",
         .path.display()
     )]
-    Empty {
-        path: PathBuf,
-        count: u32,
-        width: u32,
-        height: u32,
-    },
+    Empty { path: PathBuf, count: u32, width: u32, height: u32 },
 
     /// The header's sizes hold more pixels than can be addressed or allocated.
     #[error("{}: {count} images of {width}x{height} do not fit in memory", .path.display())]
-    TooLarge {
-        path: PathBuf,
-        count: u32,
-        width: u32,
-        height: u32,
-    },
+    TooLarge { path: PathBuf, count: u32, width: u32, height: u32 },
 
     /// The file ends before its last pixel.
     #[error("{}: expected {expected} bytes as its header says, found {found}", .path.display())]
-    Truncated {
-        path: PathBuf,
-        expected: u64,
-        found: u64,
-    },
+    Truncated { path: PathBuf, expected: u64, found: u64 },
 
     /// The file goes on after its last pixel.
     #[error("{}: expected {expected} bytes as its header says, found more", .path.display())]
@@ -127,10 +109,7 @@ pub fn digits() -> Images {
 /// Takes the file whose name starts with `train-images`, or else the only IDX file of images that
 /// the folder holds.
 pub fn idx_folder(dir: &Path) -> Result<Images, DataError> {
-    let unreadable = |cause| DataError::Read {
-        path: dir.to_owned(),
-        cause,
-    };
+    let unreadable = |cause| DataError::Read { path: dir.to_owned(), cause };
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -146,11 +125,7 @@ pub fn idx_folder(dir: &Path) -> Result<Images, DataError> {
     };
     let mut candidates: Vec<PathBuf> = files.iter().filter(|path| named(path)).cloned().collect();
     if candidates.len() != 1 {
-        let pool = if candidates.is_empty() {
-            files.clone()
-        } else {
-            candidates
-        };
+        let pool = if candidates.is_empty() { files.clone() } else { candidates };
         candidates = Vec::new();
         for path in pool {
             if holds_images(&path)? {
@@ -160,14 +135,8 @@ pub fn idx_folder(dir: &Path) -> Result<Images, DataError> {
     }
     match candidates.as_slice() {
         [path] => read_idx(path),
-        [] => Err(DataError::NoCandidate {
-            path: dir.to_owned(),
-            files: files.len(),
-        }),
-        _ => Err(DataError::ManyCandidates {
-            path: dir.to_owned(),
-            found: candidates,
-        }),
+        [] => Err(DataError::NoCandidate { path: dir.to_owned(), files: files.len() }),
+        _ => Err(DataError::ManyCandidates { path: dir.to_owned(), found: candidates }),
     }
 }
 
@@ -181,32 +150,16 @@ pub fn read_idx(path: &Path) -> Result<Images, DataError> {
     let found = source.fill(&mut header)?;
     let word = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
     if found >= MAGIC.len() && word(0) != MAGIC {
-        return Err(DataError::Magic {
-            path: path.to_owned(),
-            found: word(0),
-        });
+        return Err(DataError::Magic { path: path.to_owned(), found: word(0) });
     }
     if found < HEADER {
-        return Err(DataError::ShortHeader {
-            path: path.to_owned(),
-            found,
-        });
+        return Err(DataError::ShortHeader { path: path.to_owned(), found });
     }
 
     let [count, height, width] = [4, 8, 12].map(|at| u32::from_be_bytes(word(at)));
-    let too_large = || DataError::TooLarge {
-        path: path.to_owned(),
-        count,
-        width,
-        height,
-    };
+    let too_large = || DataError::TooLarge { path: path.to_owned(), count, width, height };
     if count == 0 || width == 0 || height == 0 {
-        return Err(DataError::Empty {
-            path: path.to_owned(),
-            count,
-            width,
-            height,
-        });
+        return Err(DataError::Empty { path: path.to_owned(), count, width, height });
     }
     let expected = u64::from(width)
         .checked_mul(u64::from(height))
@@ -223,29 +176,16 @@ pub fn read_idx(path: &Path) -> Result<Images, DataError> {
         pixels.extend(chunk[..found].iter().map(|&byte| f32::from(byte) / 255.0));
         if found < wanted {
             let found = source.taken;
-            return Err(DataError::Truncated {
-                path: path.to_owned(),
-                expected,
-                found,
-            });
+            return Err(DataError::Truncated { path: path.to_owned(), expected, found });
         }
     }
     // Reading on to the end also lets the decoder compare the checksum.
     if source.fill(&mut chunk[..1])? > 0 {
-        return Err(DataError::Trailing {
-            path: path.to_owned(),
-            expected,
-        });
+        return Err(DataError::Trailing { path: path.to_owned(), expected });
     }
 
     let [count, width, height] = [count, width, height].map(|size| size as usize);
-    Ok(Images {
-        pixels,
-        count,
-        width,
-        height,
-        source: path.display().to_string(),
-    })
+    Ok(Images { pixels, count, width, height, source: path.display().to_string() })
 }
 
 /// The mean of each pixel over all images.
@@ -263,11 +203,7 @@ pub fn mean(images: &Images) -> Vec<f32> {
 
 /// The pixels of all images less the `mean` of each pixel.
 pub fn centred(pixels: &[f32], mean: &[f32]) -> Vec<f32> {
-    pixels
-        .iter()
-        .zip(mean.iter().cycle())
-        .map(|(pixel, mean)| pixel - mean)
-        .collect()
+    pixels.iter().zip(mean.iter().cycle()).map(|(pixel, mean)| pixel - mean).collect()
 }
 
 /// The least squared error per sample that a linear tied layer with `components` hidden units can
@@ -349,23 +285,12 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn open(path: &'a Path) -> Result<Self, DataError> {
-        let unreadable = |cause| DataError::Read {
-            path: path.to_owned(),
-            cause,
-        };
+        let unreadable = |cause| DataError::Read { path: path.to_owned(), cause };
         let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
         let compressed = file.fill_buf().map_err(unreadable)?.starts_with(&GZIP);
-        let reader: Box<dyn Read> = if compressed {
-            Box::new(MultiGzDecoder::new(file))
-        } else {
-            Box::new(file)
-        };
-        Ok(Self {
-            path,
-            reader,
-            compressed,
-            taken: 0,
-        })
+        let reader: Box<dyn Read> =
+            if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        Ok(Self { path, reader, compressed, taken: 0 })
     }
 
     /// Reads until the buffer is full or the file ends, and says how many bytes it read.
@@ -393,11 +318,7 @@ impl<'a> Source<'a> {
             ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof
         );
         if self.compressed && damaged {
-            DataError::Gzip {
-                path,
-                decoded: self.taken,
-                cause,
-            }
+            DataError::Gzip { path, decoded: self.taken, cause }
         } else {
             DataError::Read { path, cause }
         }

@@ -25,25 +25,14 @@ pub enum PictureError {
         "{}: expected {count} x {width} x {height} values, found {found}",
         .path.display()
     )]
-    Size {
-        path: PathBuf,
-        count: usize,
-        width: usize,
-        height: usize,
-        found: usize,
-    },
+    Size { path: PathBuf, count: usize, width: usize, height: usize, found: usize },
 
     /// The picture would have too many pixels.
     #[error(
         "{}: expected tiles that fit in {LARGEST}x{LARGEST} pixels, found {count} of {width}x{height}",
         .path.display()
     )]
-    TooLarge {
-        path: PathBuf,
-        count: usize,
-        width: usize,
-        height: usize,
-    },
+    TooLarge { path: PathBuf, count: usize, width: usize, height: usize },
 
     /// The loss curve could not be drawn.
     #[error("{}: cannot be drawn: {cause}", .path.display())]
@@ -83,13 +72,7 @@ pub fn reconstructions(
     let both = [originals, reconstructed];
     let size = tile_size(path, &both, count, width, height)?;
     let columns = count.min(12);
-    let grid = Grid {
-        width,
-        height,
-        columns,
-        rows: 2 * count.div_ceil(columns),
-        group: 2,
-    };
+    let grid = Grid { width, height, columns, rows: 2 * count.div_ceil(columns), group: 2 };
     let mut picture = grid.picture(path, count)?;
     for (below, tiles) in both.iter().enumerate() {
         for (index, tile) in tiles.chunks_exact(size).enumerate() {
@@ -115,28 +98,16 @@ pub fn weight_rows(
 ) -> Result<(), PictureError> {
     let size = tile_size(path, &[weight], hidden, width, height)?;
     let shown = hidden.min(100);
-    let columns = (1..=shown)
-        .find(|columns| columns * columns >= shown)
-        .unwrap_or(shown);
+    let columns = (1..=shown).find(|columns| columns * columns >= shown).unwrap_or(shown);
     let rows = shown.div_ceil(columns);
-    let grid = Grid {
-        width,
-        height,
-        columns,
-        rows,
-        group: rows,
-    };
+    let grid = Grid { width, height, columns, rows, group: rows };
     let mut picture = grid.picture(path, shown)?;
     for (index, tile) in weight.chunks_exact(size).take(shown).enumerate() {
         let finite = tile.iter().filter(|value| value.is_finite());
         let largest = finite.fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
-        grid.draw(
-            &mut picture,
-            index % columns,
-            index / columns,
-            tile,
-            |value| diverging(value / largest),
-        );
+        grid.draw(&mut picture, index % columns, index / columns, tile, |value| {
+            diverging(value / largest)
+        });
     }
     save(path, &picture)
 }
@@ -153,24 +124,16 @@ pub fn loss_curve(path: &Path, losses: &[f32], floor: Option<f64>) -> Result<(),
         .map(|(step, loss)| (step as f64, loss))
         .collect();
     if points.is_empty() {
-        return Err(PictureError::Empty {
-            path: path.to_owned(),
-            what: "finite loss",
-        });
+        return Err(PictureError::Empty { path: path.to_owned(), what: "finite loss" });
     }
     let mut picture = RgbImage::new(1200, 720);
     let size = picture.dimensions();
     let area = BitMapBackend::with_buffer(&mut picture, size).into_drawing_area();
-    let drawn = draw_curve(
-        &area,
-        &points,
-        floor.filter(|floor| floor.abs() <= f64::from(f32::MAX)),
-    );
+    let drawn =
+        draw_curve(&area, &points, floor.filter(|floor| floor.abs() <= f64::from(f32::MAX)));
     drop(area);
-    drawn.map_err(|cause| PictureError::Draw {
-        path: path.to_owned(),
-        cause: cause.to_string(),
-    })?;
+    drawn
+        .map_err(|cause| PictureError::Draw { path: path.to_owned(), cause: cause.to_string() })?;
     save(path, &picture)
 }
 
@@ -184,22 +147,11 @@ fn tile_size(
 ) -> Result<usize, PictureError> {
     let path = path.to_owned();
     if count == 0 || width == 0 || height == 0 {
-        return Err(PictureError::Empty {
-            path,
-            what: "pixel",
-        });
+        return Err(PictureError::Empty { path, what: "pixel" });
     }
-    let expected = width
-        .checked_mul(height)
-        .and_then(|size| size.checked_mul(count));
+    let expected = width.checked_mul(height).and_then(|size| size.checked_mul(count));
     match values.iter().find(|values| Some(values.len()) != expected) {
-        Some(found) => Err(PictureError::Size {
-            path,
-            count,
-            width,
-            height,
-            found: found.len(),
-        }),
+        Some(found) => Err(PictureError::Size { path, count, width, height, found: found.len() }),
         None => Ok(width * height),
     }
 }
@@ -291,17 +243,12 @@ fn diverging(value: f32) -> Rgb<u8> {
 /// Writes the picture, and creates the folder that it lies in.
 fn save(path: &Path, picture: &RgbImage) -> Result<(), PictureError> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|cause| PictureError::Folder {
-            path: path.to_owned(),
-            cause,
-        })?;
+        fs::create_dir_all(folder)
+            .map_err(|cause| PictureError::Folder { path: path.to_owned(), cause })?;
     }
     picture
         .save_with_format(path, ImageFormat::Png)
-        .map_err(|cause| PictureError::Save {
-            path: path.to_owned(),
-            cause,
-        })
+        .map_err(|cause| PictureError::Save { path: path.to_owned(), cause })
 }
 
 /// The paper of the loss curve.
@@ -328,14 +275,8 @@ fn draw_curve<'a>(area: &Area<'a>, points: &[(f64, f64)], floor: Option<f64>) ->
     let line = floor.filter(|&floor| !logarithmic || floor >= lowest / 1000.0);
     let (first, last) = (points[0], points[points.len() - 1]);
     let x = Axis::new([first.0, last.0], Scale::Steps);
-    let y = Axis::new(
-        losses.chain(line),
-        if logarithmic {
-            Scale::Logarithmic
-        } else {
-            Scale::Linear
-        },
-    );
+    let y =
+        Axis::new(losses.chain(line), if logarithmic { Scale::Logarithmic } else { Scale::Linear });
 
     area.fill(&PAPER)?;
     let mut chart = ChartBuilder::on(area)
@@ -363,10 +304,7 @@ fn draw_curve<'a>(area: &Area<'a>, points: &[(f64, f64)], floor: Option<f64>) ->
         let ends = [(x.low, line), (x.high, line)];
         chart.draw_series([PathElement::new(ends, FLOOR.stroke_width(2))])?;
     }
-    let curve: Vec<(f64, f64)> = points
-        .iter()
-        .map(|&(step, loss)| (step, y.place(loss)))
-        .collect();
+    let curve: Vec<(f64, f64)> = points.iter().map(|&(step, loss)| (step, y.place(loss))).collect();
     if let [point] = curve[..] {
         chart.draw_series([Circle::new(point, 4, LOSS.filled())])?;
     }
@@ -378,12 +316,7 @@ fn draw_curve<'a>(area: &Area<'a>, points: &[(f64, f64)], floor: Option<f64>) ->
     write(area, &caption, (left, top - 28), LOSS)?;
     if let Some(floor) = floor {
         let caption = format!("optimum: {}", significant(floor));
-        write(
-            area,
-            &caption,
-            (right - text_width(&caption), top - 28),
-            FLOOR,
-        )?;
+        write(area, &caption, (right - text_width(&caption), top - 28), FLOOR)?;
     }
     let middle = (left + right - text_width("step")) / 2;
     write(area, "step", (middle, bottom + 40), INK)
@@ -412,12 +345,8 @@ struct Axis {
 impl Axis {
     /// An axis with room for all values.
     fn new(values: impl IntoIterator<Item = f64>, scale: Scale) -> Self {
-        let mut axis = Self {
-            scale,
-            low: f64::INFINITY,
-            high: f64::NEG_INFINITY,
-            ticks: Vec::new(),
-        };
+        let mut axis =
+            Self { scale, low: f64::INFINITY, high: f64::NEG_INFINITY, ticks: Vec::new() };
         for value in values {
             let place = axis.place(value);
             axis.low = axis.low.min(place);
@@ -446,20 +375,13 @@ impl Axis {
             }
             Scale::Logarithmic => decade_ticks(low, high),
         };
-        axis.ticks = ticks
-            .into_iter()
-            .map(|(value, label)| (axis.place(value), label))
-            .collect();
+        axis.ticks = ticks.into_iter().map(|(value, label)| (axis.place(value), label)).collect();
         axis
     }
 
     /// Where a value lies.
     fn place(&self, value: f64) -> f64 {
-        if self.scale == Scale::Logarithmic {
-            value.log10()
-        } else {
-            value
-        }
+        if self.scale == Scale::Logarithmic { value.log10() } else { value }
     }
 }
 
@@ -475,10 +397,7 @@ fn even_ticks(low: f64, high: f64, least: f64) -> Vec<(f64, String)> {
         _ => (10.0 * unit, exponent + 1),
     };
     let multiples = (low / step).ceil() as i64..=(high / step).floor() as i64;
-    multiples
-        .map(|times| times as f64 * step)
-        .map(|at| (at, label(at, exponent)))
-        .collect()
+    multiples.map(|times| times as f64 * step).map(|at| (at, label(at, exponent))).collect()
 }
 
 /// Powers of ten between powers of ten, and where few some of their multiples.
@@ -509,19 +428,13 @@ fn label(value: f64, exponent: i32) -> String {
     if (-4..7).contains(&leading) {
         format!("{value:.*}", usize::try_from(-exponent).unwrap_or(0))
     } else {
-        format!(
-            "{value:.*e}",
-            usize::try_from(leading - exponent).unwrap_or(0)
-        )
+        format!("{value:.*e}", usize::try_from(leading - exponent).unwrap_or(0))
     }
 }
 
 /// A number with five significant digits.
 fn significant(value: f64) -> String {
-    label(
-        value,
-        (value.abs().log10().floor() as i32).saturating_sub(4),
-    )
+    label(value, (value.abs().log10().floor() as i32).saturating_sub(4))
 }
 
 /// Pixels to each side of a dot of a glyph.

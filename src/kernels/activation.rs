@@ -81,12 +81,9 @@ impl FromStr for Activation {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|activation| activation.name() == name)
-            .ok_or_else(|| {
-                let names = Self::ALL.map(Self::name).join(", ");
-                format!("an activation is one of {names}, not \"{name}\"")
-            })
+        Self::ALL.into_iter().find(|activation| activation.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("an activation is one of {names}, not \"{name}\"")
+        })
     }
 }

@@ -18,27 +18,12 @@ pub(super) static SHADER: Shader = Shader {
     workgroup_size: QUADS,
     workgroup_bytes: 0,
     groups: &[&[
-        Binding {
-            name: "parameters",
-            access: Access::Uniform(Parameters::FIELDS),
-        },
-        Binding {
-            name: "gradient",
-            access: Access::Read,
-        },
-        Binding {
-            name: "saved",
-            access: Access::Read,
-        },
-        Binding {
-            name: "delta",
-            access: Access::Write,
-        },
+        Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
+        Binding { name: "gradient", access: Access::Read },
+        Binding { name: "saved", access: Access::Read },
+        Binding { name: "delta", access: Access::Write },
     ]],
-    overrides: &[Override {
-        name: "ACTIVATION",
-        values: Activation::ALL.len() as u32,
-    }],
+    overrides: &[Override { name: "ACTIVATION", values: Activation::ALL.len() as u32 }],
 };
 
 uniform! {

@@ -15,34 +15,13 @@ pub(super) static SHADER: Shader = Shader {
     workgroup_size: QUADS,
     workgroup_bytes: 8,
     groups: &[&[
-        Binding {
-            name: "parameters",
-            access: Access::Uniform(Parameters::FIELDS),
-        },
-        Binding {
-            name: "settings",
-            access: Access::Uniform(Uniform::FIELDS),
-        },
-        Binding {
-            name: "gradient",
-            access: Access::Read,
-        },
-        Binding {
-            name: "value",
-            access: Access::Write,
-        },
-        Binding {
-            name: "first_moment",
-            access: Access::WriteValues,
-        },
-        Binding {
-            name: "second_moment",
-            access: Access::WriteValues,
-        },
-        Binding {
-            name: "steps",
-            access: Access::WriteValues,
-        },
+        Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
+        Binding { name: "settings", access: Access::Uniform(Uniform::FIELDS) },
+        Binding { name: "gradient", access: Access::Read },
+        Binding { name: "value", access: Access::Write },
+        Binding { name: "first_moment", access: Access::WriteValues },
+        Binding { name: "second_moment", access: Access::WriteValues },
+        Binding { name: "steps", access: Access::WriteValues },
     ]],
     overrides: &[],
 };
@@ -107,11 +86,7 @@ impl AdamSettings {
     /// AdamW with PyTorch's defaults: those of Adam, and a decoupled decay of 0.01
     /// ([Loshchilov and Hutter](https://arxiv.org/abs/1711.05101)).
     pub fn adamw(learning_rate: f64) -> Self {
-        Self {
-            weight_decay: 0.01,
-            decoupled: true,
-            ..Self::adam(learning_rate)
-        }
+        Self { weight_decay: 0.01, decoupled: true, ..Self::adam(learning_rate) }
     }
 
     /// Sets [`AdamSettings::betas`].
@@ -242,11 +217,7 @@ impl Kernels {
         expect_shape("gradient", call.gradient, shape)?;
         if call.state.shape != shape {
             let given = call.state.shape;
-            return Err(Error::Shape {
-                operand: "state",
-                expected: shape,
-                given,
-            });
+            return Err(Error::Shape { operand: "state", expected: shape, given });
         }
         let operands = [
             Some(call.gradient),

@@ -14,30 +14,12 @@ pub(super) static SHADER: Shader = Shader {
     workgroup_size: TILE_INVOCATIONS,
     workgroup_bytes: TILE_BYTES,
     groups: &[&[
-        Binding {
-            name: "parameters",
-            access: Access::Uniform(Parameters::FIELDS),
-        },
-        Binding {
-            name: "code",
-            access: Access::Read,
-        },
-        Binding {
-            name: "output_delta",
-            access: Access::Read,
-        },
-        Binding {
-            name: "code_delta",
-            access: Access::Read,
-        },
-        Binding {
-            name: "input",
-            access: Access::Read,
-        },
-        Binding {
-            name: "gradient",
-            access: Access::Write,
-        },
+        Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
+        Binding { name: "code", access: Access::Read },
+        Binding { name: "output_delta", access: Access::Read },
+        Binding { name: "code_delta", access: Access::Read },
+        Binding { name: "input", access: Access::Read },
+        Binding { name: "gradient", access: Access::Write },
     ]],
     overrides: &[],
 };

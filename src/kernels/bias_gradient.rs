@@ -17,18 +17,9 @@ pub(super) static SHADER: Shader = Shader {
     workgroup_size: 256,
     workgroup_bytes: 256 * 16,
     groups: &[&[
-        Binding {
-            name: "parameters",
-            access: Access::Uniform(Parameters::FIELDS),
-        },
-        Binding {
-            name: "delta",
-            access: Access::Read,
-        },
-        Binding {
-            name: "gradient",
-            access: Access::WriteValues,
-        },
+        Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
+        Binding { name: "delta", access: Access::Read },
+        Binding { name: "gradient", access: Access::WriteValues },
     ]],
     overrides: &[],
 };

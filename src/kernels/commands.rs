@@ -21,9 +21,7 @@ pub struct Commands {
 
 impl Commands {
     pub(super) fn one(dispatch: Dispatch) -> Self {
-        Self {
-            dispatches: vec![dispatch],
-        }
+        Self { dispatches: vec![dispatch] }
     }
 
     /// Records the dispatches, in order, into a compute pass of the device that the kernels were

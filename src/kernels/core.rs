@@ -26,10 +26,7 @@ pub struct KernelOptions {
 
 impl Default for KernelOptions {
     fn default() -> Self {
-        Self {
-            runtime_checks: true,
-            pipeline_cache: None,
-        }
+        Self { runtime_checks: true, pipeline_cache: None }
     }
 }
 
@@ -62,16 +59,10 @@ struct Shared {
     /// Bound in place of absent operands that are read and written, respectively.
     spare_read: wgpu::Buffer,
     spare_write: wgpu::Buffer,
-    layouts: Mutex<HashMap<&'static str, Layouts>>,
+    /// By their bindings, so that encode and decode share the weight's.
+    group_layouts: Mutex<HashMap<&'static [Binding], wgpu::BindGroupLayout>>,
     modules: Mutex<HashMap<(&'static str, Width), wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
-}
-
-/// A shader's bind-group layouts and pipeline layout.
-#[derive(Debug, Clone)]
-struct Layouts {
-    groups: Vec<wgpu::BindGroupLayout>,
-    pipeline: wgpu::PipelineLayout,
 }
 
 /// Shader, width and the values of its overrides, in the order of the shader's list.
@@ -106,13 +97,11 @@ impl Kernels {
             options,
             spare_read: spare("absent input")?,
             spare_write: spare("absent output")?,
-            layouts: Mutex::default(),
+            group_layouts: Mutex::default(),
             modules: Mutex::default(),
             pipelines: Mutex::default(),
         };
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The device that the kernels were made for.
@@ -140,9 +129,7 @@ impl Kernels {
             usage: matrix_usages(),
             mapped_at_creation: false,
         };
-        let buffer = captured(self.device(), label, || {
-            self.device().create_buffer(&descriptor)
-        })?;
+        let buffer = captured(self.device(), label, || self.device().create_buffer(&descriptor))?;
         Matrix::new(&buffer, rows, columns)
     }
 
@@ -161,10 +148,7 @@ impl Kernels {
         self.expect_room(label, rows, columns)?;
         let expected = u64::from(rows) * u64::from(columns);
         if values.len() as u64 != expected {
-            return Err(Error::Length {
-                expected,
-                given: values.len() as u64,
-            });
+            return Err(Error::Length { expected, given: values.len() as u64 });
         }
         let bytes = bytemuck::cast_slice(values);
         let bytes = if bytes.is_empty() { &[0; 16] } else { bytes };
@@ -184,12 +168,7 @@ impl Kernels {
         let needed = values.saturating_mul(ElementType::F32.size()).max(16);
         let available = self.shared.limits.max_buffer_size;
         if needed > available {
-            return Err(Error::Limit {
-                what,
-                limit: "max_buffer_size",
-                needed,
-                available,
-            });
+            return Err(Error::Limit { what, limit: "max_buffer_size", needed, available });
         }
         Ok(needed)
     }
@@ -233,50 +212,24 @@ impl Kernels {
         self.expect_limits(shader)?;
         let uniform = wgpu::BufferUsages::UNIFORM;
         let parameters = filled_buffer(self.device(), shader.name, call.parameters, uniform)?;
-        let layouts = self.layouts(shader)?;
-        let pipeline = self.pipeline(shader, &layouts, operands.width, call.overrides)?;
+        let pipeline = self.pipeline(shader, operands.width, call.overrides)?;
         let last = shader.groups.len() - 1;
-        let mut entries = vec![entry(
-            0,
-            Slice {
-                buffer: &parameters,
-                offset: 0,
-                size: 0,
-            },
-        )];
+        let layout = self.group_layout(shader.groups[last])?;
+        let mut entries = vec![entry(0, Slice::whole(&parameters))];
         if let Some(settings) = call.settings {
-            entries.push(entry(
-                1,
-                Slice {
-                    buffer: settings,
-                    offset: 0,
-                    size: 0,
-                },
-            ));
+            entries.push(entry(1, Slice::whole(settings)));
         }
-        let of_group = operands
-            .bound
-            .iter()
-            .filter(|operand| operand.group == last);
+        let of_group = operands.bound.iter().filter(|operand| operand.group == last);
         entries.extend(of_group.map(|operand| self.operand_entry(operand)));
         let group = captured(self.device(), shader.name, || {
             self.device().create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(shader.name),
-                layout: &layouts.groups[last],
+                layout: &layout,
                 entries: &entries,
             })
         })?;
-        let bind_groups = call
-            .first_group
-            .cloned()
-            .into_iter()
-            .chain([group])
-            .collect();
-        Ok(Commands::one(Dispatch {
-            pipeline,
-            bind_groups,
-            workgroups: call.workgroups,
-        }))
+        let bind_groups = call.first_group.cloned().into_iter().chain([group]).collect();
+        Ok(Commands::one(Dispatch { pipeline, bind_groups, workgroups: call.workgroups }))
     }
 
     fn operand_entry<'a>(&'a self, operand: &Operand<'a>) -> wgpu::BindGroupEntry<'a> {
@@ -285,14 +238,7 @@ impl Kernels {
         } else {
             &self.shared.spare_read
         };
-        entry(
-            operand.index,
-            operand.bound.unwrap_or(Slice {
-                buffer: spare,
-                offset: 0,
-                size: 0,
-            }),
-        )
+        entry(operand.index, operand.bound.unwrap_or(Slice::whole(spare)))
     }
 
     /// A bind group for group 0 of `shader`, which holds `matrix` alone.
@@ -303,19 +249,15 @@ impl Kernels {
     ) -> Result<wgpu::BindGroup> {
         let name = shader.groups[0][0].name;
         let slice = if matrix.is_empty() {
-            Slice {
-                buffer: &self.shared.spare_read,
-                offset: 0,
-                size: 0,
-            }
+            Slice::whole(&self.shared.spare_read)
         } else {
             operands::slice_of(name, matrix, &self.shared.limits)?
         };
-        let layouts = self.layouts(shader)?;
+        let layout = self.group_layout(shader.groups[0])?;
         captured(self.device(), name, || {
             self.device().create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(name),
-                layout: &layouts.groups[0],
+                layout: &layout,
                 entries: &[entry(0, slice)],
             })
         })
@@ -326,11 +268,7 @@ impl Kernels {
         let limits = &self.shared.limits;
         let size = shader.workgroup_size;
         let needs = [
-            (
-                size,
-                limits.max_compute_workgroup_size_x,
-                "max_compute_workgroup_size_x",
-            ),
+            (size, limits.max_compute_workgroup_size_x, "max_compute_workgroup_size_x"),
             (
                 size,
                 limits.max_compute_invocations_per_workgroup,
@@ -350,59 +288,29 @@ impl Kernels {
         for (needed, available, limit) in needs {
             if needed > available {
                 let (needed, available) = (u64::from(needed), u64::from(available));
-                return Err(Error::Limit {
-                    what: shader.name,
-                    limit,
-                    needed,
-                    available,
-                });
+                return Err(Error::Limit { what: shader.name, limit, needed, available });
             }
         }
         Ok(())
     }
 
-    fn layouts(&self, shader: &'static Shader) -> Result<Layouts> {
-        let mut known = self
-            .shared
-            .layouts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(layouts) = known.get(shader.name) {
-            return Ok(layouts.clone());
+    fn group_layout(&self, bindings: &'static [Binding]) -> Result<wgpu::BindGroupLayout> {
+        let known = &self.shared.group_layouts;
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layout) = known.get(bindings) {
+            return Ok(layout.clone());
         }
-        let layouts = captured(self.device(), shader.name, || {
-            let groups: Vec<_> = shader
-                .groups
-                .iter()
-                .map(|bindings| {
-                    let entries: Vec<_> = (0..).zip(*bindings).map(layout_entry).collect();
-                    self.device()
-                        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                            label: Some(shader.name),
-                            entries: &entries,
-                        })
-                })
-                .collect();
-            let references: Vec<_> = groups.iter().map(Some).collect();
-            let pipeline = self
-                .device()
-                .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                    label: Some(shader.name),
-                    bind_group_layouts: &references,
-                    immediate_size: 0,
-                });
-            Layouts { groups, pipeline }
+        let entries: Vec<_> = (0..).zip(bindings).map(layout_entry).collect();
+        let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+        let layout = captured(self.device(), "a bind-group layout", || {
+            self.device().create_bind_group_layout(&descriptor)
         })?;
-        known.insert(shader.name, layouts.clone());
-        Ok(layouts)
+        known.insert(bindings, layout.clone());
+        Ok(layout)
     }
 
     fn module(&self, shader: &'static Shader, width: Width) -> Result<wgpu::ShaderModule> {
-        let mut known = self
-            .shared
-            .modules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shared.modules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(module) = known.get(&(shader.name, width)) {
             return Ok(module.clone());
         }
@@ -424,41 +332,39 @@ impl Kernels {
     fn pipeline(
         &self,
         shader: &'static Shader,
-        layouts: &Layouts,
         width: Width,
         overrides: &[f64],
     ) -> Result<wgpu::ComputePipeline> {
         debug_assert_eq!(shader.overrides.len(), overrides.len());
-        let key = (
-            shader.name,
-            width,
-            overrides.iter().map(|value| *value as u32).collect(),
-        );
-        let mut known = self
-            .shared
-            .pipelines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let key = (shader.name, width, overrides.iter().map(|value| *value as u32).collect());
+        let mut known = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = known.get(&key) {
             return Ok(pipeline.clone());
         }
         let module = self.module(shader, width)?;
+        let groups = shader.groups.iter().map(|bindings| self.group_layout(bindings));
+        let groups = groups.collect::<Result<Vec<_>>>()?;
+        let groups: Vec<_> = groups.iter().map(Some).collect();
         let names = shader.overrides.iter().map(|constant| constant.name);
         let constants: Vec<_> = names.zip(overrides.iter().copied()).collect();
         let pipeline = captured(self.device(), shader.name, || {
-            self.device()
-                .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                    label: Some(shader.name),
-                    layout: Some(&layouts.pipeline),
-                    module: &module,
-                    entry_point: Some(shader.name),
-                    compilation_options: wgpu::PipelineCompilationOptions {
-                        constants: &constants,
-                        // The kernels write workgroup memory before they read it.
-                        zero_initialize_workgroup_memory: false,
-                    },
-                    cache: self.shared.options.pipeline_cache.as_ref(),
-                })
+            let layout = self.device().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(shader.name),
+                bind_group_layouts: &groups,
+                immediate_size: 0,
+            });
+            self.device().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(shader.name),
+                layout: Some(&layout),
+                module: &module,
+                entry_point: Some(shader.name),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &constants,
+                    // The kernels write workgroup memory before they read it.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: self.shared.options.pipeline_cache.as_ref(),
+            })
         })?;
         known.insert(key, pipeline.clone());
         Ok(pipeline)
@@ -503,9 +409,7 @@ fn filled_buffer(
     captured(device, label, || {
         let buffer = device.create_buffer(&descriptor);
         // On a lost device the buffer is invalid, no error is reported, and mapping fails.
-        let mut mapped = buffer
-            .get_mapped_range_mut(..)
-            .map_err(|_| Error::DeviceLost)?;
+        let mut mapped = buffer.get_mapped_range_mut(..).map_err(|_| Error::DeviceLost)?;
         mapped.copy_from_slice(bytes);
         drop(mapped);
         buffer.unmap();
@@ -513,14 +417,14 @@ fn filled_buffer(
     })?
 }
 
-/// A buffer, or with a size of 0 all of it, at a binding.
+/// A slice of a buffer at a binding.
 fn entry(binding: u32, slice: Slice<'_>) -> wgpu::BindGroupEntry<'_> {
     wgpu::BindGroupEntry {
         binding,
         resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: slice.buffer,
             offset: slice.offset,
-            size: wgpu::BufferSize::new(slice.size),
+            size: slice.size,
         }),
     }
 }
@@ -528,18 +432,12 @@ fn entry(binding: u32, slice: Slice<'_>) -> wgpu::BindGroupEntry<'_> {
 fn layout_entry((binding, description): (u32, &Binding)) -> wgpu::BindGroupLayoutEntry {
     let ty = match description.access {
         Access::Uniform(_) => wgpu::BufferBindingType::Uniform,
-        access => wgpu::BufferBindingType::Storage {
-            read_only: !access.writes(),
-        },
+        access => wgpu::BufferBindingType::Storage { read_only: !access.writes() },
     };
     wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty,
-            has_dynamic_offset: false,
-            min_binding_size: None,
-        },
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
         count: None,
     }
 }

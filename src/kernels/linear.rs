@@ -21,51 +21,21 @@ const ACTIVATE: f64 = 0.0;
 const SLOPE: f64 = 1.0;
 
 /// The weight's group: the same in both directions, so one bind group serves both.
-pub(super) const WEIGHT_GROUP: &[Binding] = &[Binding {
-    name: "weight",
-    access: Access::Read,
-}];
+pub(super) const WEIGHT_GROUP: &[Binding] = &[Binding { name: "weight", access: Access::Read }];
 
 pub(super) const OPERAND_GROUP: &[Binding] = &[
-    Binding {
-        name: "parameters",
-        access: Access::Uniform(Parameters::FIELDS),
-    },
-    Binding {
-        name: "input",
-        access: Access::Read,
-    },
-    Binding {
-        name: "bias",
-        access: Access::ReadValues,
-    },
-    Binding {
-        name: "saved",
-        access: Access::Read,
-    },
-    Binding {
-        name: "extra",
-        access: Access::Read,
-    },
-    Binding {
-        name: "output",
-        access: Access::Write,
-    },
-    Binding {
-        name: "preactivation",
-        access: Access::Write,
-    },
+    Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
+    Binding { name: "input", access: Access::Read },
+    Binding { name: "bias", access: Access::ReadValues },
+    Binding { name: "saved", access: Access::Read },
+    Binding { name: "extra", access: Access::Read },
+    Binding { name: "output", access: Access::Write },
+    Binding { name: "preactivation", access: Access::Write },
 ];
 
 pub(super) const OVERRIDES: &[Override] = &[
-    Override {
-        name: "ACTIVATION",
-        values: Activation::ALL.len() as u32,
-    },
-    Override {
-        name: "EPILOGUE",
-        values: 2,
-    },
+    Override { name: "ACTIVATION", values: Activation::ALL.len() as u32 },
+    Override { name: "EPILOGUE", values: 2 },
 ];
 
 uniform! {
@@ -105,13 +75,7 @@ pub struct Linear<'a> {
 impl<'a> Linear<'a> {
     /// The bare product of `input` and the weight, into `output`.
     pub fn new(input: &'a Matrix, output: &'a Matrix) -> Self {
-        Self {
-            input,
-            bias: None,
-            activation: Activation::Identity,
-            output,
-            preactivation: None,
-        }
+        Self { input, bias: None, activation: Activation::Identity, output, preactivation: None }
     }
 
     /// Sets [`Linear::bias`].
@@ -156,13 +120,7 @@ pub struct Gradient<'a> {
 impl<'a> Gradient<'a> {
     /// The bare product of `delta` and the weight, into `output`.
     pub fn new(delta: &'a Matrix, output: &'a Matrix) -> Self {
-        Self {
-            delta,
-            extra: None,
-            activation: Activation::Identity,
-            saved: None,
-            output,
-        }
+        Self { delta, extra: None, activation: Activation::Identity, saved: None, output }
     }
 
     /// Sets [`Gradient::extra`].
@@ -212,14 +170,8 @@ impl Kernels {
         expect_shape("output", call.output, [batch, columns])?;
         expect_shape_if_given("bias", call.bias, [1, columns])?;
         expect_shape_if_given("preactivation", call.preactivation, [batch, columns])?;
-        let operands = [
-            Some(call.input),
-            call.bias,
-            None,
-            None,
-            Some(call.output),
-            call.preactivation,
-        ];
+        let operands =
+            [Some(call.input), call.bias, None, None, Some(call.output), call.preactivation];
         self.product(shader, weight, operands, [call.activation.code(), ACTIVATE])
     }
 
@@ -237,14 +189,7 @@ impl Kernels {
         expect_shape("output", call.output, [batch, columns])?;
         expect_shape_if_given("saved", saved, [batch, columns])?;
         expect_shape_if_given("extra", call.extra, [batch, columns])?;
-        let operands = [
-            Some(call.delta),
-            None,
-            saved,
-            call.extra,
-            Some(call.output),
-            None,
-        ];
+        let operands = [Some(call.delta), None, saved, call.extra, Some(call.output), None];
         self.product(shader, weight, operands, [call.activation.code(), SLOPE])
     }
 
@@ -257,25 +202,9 @@ impl Kernels {
     ) -> Result<Commands> {
         weight.expect_device(self)?;
         let weight_matrix = Some(weight.matrix());
-        let operands = [
-            weight_matrix,
-            input,
-            bias,
-            saved,
-            extra,
-            output,
-            preactivation,
-        ];
+        let operands = [weight_matrix, input, bias, saved, extra, output, preactivation];
         let operands = self.check(shader, operands)?;
-        let [
-            weight_view,
-            input,
-            bias,
-            saved,
-            extra,
-            output_view,
-            preactivation,
-        ] = operands.views;
+        let [weight_view, input, bias, saved, extra, output_view, preactivation] = operands.views;
         let tiles = output.map_or(0, tiles);
         let workgroups = self.workgroups(shader, tiles)?;
         let parameters = Parameters {

@@ -22,36 +22,16 @@ const QUADS_EACH: u64 = 4;
 const MOST_GROUPS: u64 = 1024;
 
 pub(super) const GROUPS: &[&[Binding]] = &[&[
-    Binding {
-        name: "parameters",
-        access: Access::Uniform(Parameters::FIELDS),
-    },
-    Binding {
-        name: "prediction",
-        access: Access::Read,
-    },
-    Binding {
-        name: "target_values",
-        access: Access::Read,
-    },
-    Binding {
-        name: "saved",
-        access: Access::Read,
-    },
-    Binding {
-        name: "delta",
-        access: Access::Write,
-    },
-    Binding {
-        name: "partials",
-        access: Access::WriteValues,
-    },
+    Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
+    Binding { name: "prediction", access: Access::Read },
+    Binding { name: "target_values", access: Access::Read },
+    Binding { name: "saved", access: Access::Read },
+    Binding { name: "delta", access: Access::Write },
+    Binding { name: "partials", access: Access::WriteValues },
 ]];
 
-pub(super) const OVERRIDES: &[Override] = &[Override {
-    name: "ACTIVATION",
-    values: Activation::ALL.len() as u32,
-}];
+pub(super) const OVERRIDES: &[Override] =
+    &[Override { name: "ACTIVATION", values: Activation::ALL.len() as u32 }];
 
 uniform! {
     struct Parameters {
@@ -158,17 +138,11 @@ impl Kernels {
         expect_shape("loss", call.loss, [1, 1])?;
         expect_shape_if_given("delta", call.delta, shape)?;
         expect_shape_if_given("saved", saved, shape)?;
-        let groups = quads(call.prediction)
-            .div_ceil(QUADS_EACH * u64::from(INVOCATIONS))
-            .min(MOST_GROUPS);
+        let groups =
+            quads(call.prediction).div_ceil(QUADS_EACH * u64::from(INVOCATIONS)).min(MOST_GROUPS);
         let partials = self.zeros("partials", 1, groups as u32)?;
-        let operands = [
-            Some(call.prediction),
-            Some(call.target),
-            saved,
-            call.delta,
-            Some(&partials),
-        ];
+        let operands =
+            [Some(call.prediction), Some(call.target), saved, call.delta, Some(&partials)];
         let operands = self.check(shader, operands)?;
         let [prediction, target_values, saved, delta, _] = operands.views;
         let scale = call.reduction.scale(call.prediction.len());
@@ -182,11 +156,7 @@ impl Kernels {
             padding_0: 0,
             padding_1: 0,
         };
-        let activation = if call.delta.is_some() {
-            call.activation
-        } else {
-            Activation::Identity
-        };
+        let activation = if call.delta.is_some() { call.activation } else { Activation::Identity };
         let measure = Call {
             shader,
             parameters: bytemuck::bytes_of(&parameters),
@@ -195,11 +165,7 @@ impl Kernels {
             settings: None,
             workgroups: [groups as u32, u32::from(groups > 0)],
         };
-        let total = Sum {
-            partials: &partials,
-            scale,
-            total: call.loss,
-        };
+        let total = Sum { partials: &partials, scale, total: call.loss };
         Ok(self.prepare(&operands, &measure)?.then(self.sum(&total)?))
     }
 }

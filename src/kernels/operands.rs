@@ -29,7 +29,14 @@ pub(super) struct Operand<'a> {
 pub(super) struct Slice<'a> {
     pub(super) buffer: &'a wgpu::Buffer,
     pub(super) offset: u64,
-    pub(super) size: u64,
+    /// `None` for all that is left.
+    pub(super) size: Option<wgpu::BufferSize>,
+}
+
+impl<'a> Slice<'a> {
+    pub(super) fn whole(buffer: &'a wgpu::Buffer) -> Self {
+        Self { buffer, offset: 0, size: None }
+    }
 }
 
 /// A shader's operands, checked.
@@ -45,16 +52,12 @@ pub(super) struct Operands<'a, const N: usize> {
 pub(super) fn storage_bindings(
     shader: &'static Shader,
 ) -> impl Iterator<Item = (usize, u32, &'static Binding)> {
-    shader
-        .groups
-        .iter()
-        .enumerate()
-        .flat_map(|(group, bindings)| {
-            (0..)
-                .zip(bindings.iter())
-                .filter(|(_, binding)| !matches!(binding.access, Access::Uniform(_)))
-                .map(move |(index, binding)| (group, index, binding))
-        })
+    shader.groups.iter().enumerate().flat_map(|(group, bindings)| {
+        (0..)
+            .zip(bindings.iter())
+            .filter(|(_, binding)| !matches!(binding.access, Access::Uniform(_)))
+            .map(move |(index, binding)| (group, index, binding))
+    })
 }
 
 /// Checks `operands`, which stand in the order of the shader's storage bindings, against the
@@ -98,12 +101,7 @@ pub(super) fn check<'a, const N: usize>(
         if let Some(matrix) = matrix {
             let layout = matrix.layout();
             // An empty matrix keeps its dimensions, which kernels read as lengths, and no memory.
-            *view = View {
-                offset: 0,
-                row_stride: 0,
-                rows: layout.rows,
-                columns: layout.columns,
-            };
+            *view = View { offset: 0, row_stride: 0, rows: layout.rows, columns: layout.columns };
             if !matrix.is_empty() {
                 let part = slice_of(binding.name, matrix, limits)?;
                 let words = match binding.access {
@@ -116,18 +114,9 @@ pub(super) fn check<'a, const N: usize>(
                 slice = Some(part);
             }
         }
-        bound.push(Operand {
-            binding,
-            group,
-            index,
-            bound: slice,
-        });
+        bound.push(Operand { binding, group, index, bound: slice });
     }
-    Ok(Operands {
-        width,
-        bound,
-        views,
-    })
+    Ok(Operands { width, bound, views })
 }
 
 /// The part of the matrix's buffer to bind: from the last place at or before its first element
@@ -150,11 +139,7 @@ pub(super) fn slice_of<'a>(
             available,
         });
     }
-    Ok(Slice {
-        buffer: matrix.buffer(),
-        offset,
-        size,
-    })
+    Ok(Slice { buffer: matrix.buffer(), offset, size: wgpu::BufferSize::new(size) })
 }
 
 fn expect_element(name: &'static str, matrix: &Matrix, device: &wgpu::Device) -> Result<()> {
@@ -166,11 +151,7 @@ fn expect_element(name: &'static str, matrix: &Matrix, device: &wgpu::Device) ->
         }
         ElementType::F16 => "it was made without the feature SHADER_F16",
     };
-    Err(Error::ElementType {
-        operand: name,
-        given,
-        reason,
-    })
+    Err(Error::ElementType { operand: name, given, reason })
 }
 
 /// Each output must lie in a buffer that no other operand of the dispatch lies in.
@@ -184,10 +165,7 @@ fn expect_outputs_apart<const N: usize>(
                 continue;
             };
             if i != j && output.access.writes() && a.buffer() == b.buffer() {
-                return Err(Error::Aliased {
-                    output: output.name,
-                    other: other.name,
-                });
+                return Err(Error::Aliased { output: output.name, other: other.name });
             }
         }
     }

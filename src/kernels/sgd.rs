@@ -14,26 +14,11 @@ pub(super) static SHADER: Shader = Shader {
     workgroup_size: QUADS,
     workgroup_bytes: 0,
     groups: &[&[
-        Binding {
-            name: "parameters",
-            access: Access::Uniform(Parameters::FIELDS),
-        },
-        Binding {
-            name: "settings",
-            access: Access::Uniform(Uniform::FIELDS),
-        },
-        Binding {
-            name: "gradient",
-            access: Access::Read,
-        },
-        Binding {
-            name: "value",
-            access: Access::Write,
-        },
-        Binding {
-            name: "velocity",
-            access: Access::WriteValues,
-        },
+        Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
+        Binding { name: "settings", access: Access::Uniform(Uniform::FIELDS) },
+        Binding { name: "gradient", access: Access::Read },
+        Binding { name: "value", access: Access::Write },
+        Binding { name: "velocity", access: Access::WriteValues },
     ]],
     overrides: &[],
 };
@@ -74,12 +59,7 @@ pub struct SgdSettings {
 impl SgdSettings {
     /// Plain gradient descent with this step size.
     pub fn new(learning_rate: f64) -> Self {
-        Self {
-            learning_rate,
-            momentum: 0.0,
-            nesterov: false,
-            weight_decay: 0.0,
-        }
+        Self { learning_rate, momentum: 0.0, nesterov: false, weight_decay: 0.0 }
     }
 
     /// Sets [`SgdSettings::momentum`].
@@ -111,11 +91,7 @@ impl SgdSettings {
         not_negative("weight_decay", self.weight_decay)?;
         if self.nesterov && self.momentum == 0.0 {
             let expected = "above 0 where nesterov is on";
-            return Err(Error::Setting {
-                name: "momentum",
-                expected,
-                given: self.momentum,
-            });
+            return Err(Error::Setting { name: "momentum", expected, given: self.momentum });
         }
         let uniform = Uniform {
             learning_rate: self.learning_rate as f32,
@@ -132,11 +108,7 @@ pub(super) fn not_negative(name: &'static str, given: f64) -> Result<()> {
     if given >= 0.0 && given.is_finite() {
         Ok(())
     } else {
-        Err(Error::Setting {
-            name,
-            expected: "a finite number of at least 0",
-            given,
-        })
+        Err(Error::Setting { name, expected: "a finite number of at least 0", given })
     }
 }
 
@@ -154,10 +126,7 @@ impl SgdState {
     ///
     /// As [`Kernels::zeros`].
     pub fn new(kernels: &Kernels, value: &Matrix) -> Result<Self> {
-        Ok(Self {
-            shape: value.shape(),
-            velocity: moment(kernels, "velocity", value)?,
-        })
+        Ok(Self { shape: value.shape(), velocity: moment(kernels, "velocity", value)? })
     }
 
     /// The velocity: one row of quads, each row of the parameter padded to a multiple of four.
@@ -204,11 +173,7 @@ impl Kernels {
         let shape = call.value.shape();
         expect_shape("gradient", call.gradient, shape)?;
         if let Some(state) = call.state.filter(|state| state.shape != shape) {
-            return Err(Error::Shape {
-                operand: "state",
-                expected: shape,
-                given: state.shape,
-            });
+            return Err(Error::Shape { operand: "state", expected: shape, given: state.shape });
         }
         let velocity = call.state.map(SgdState::velocity);
         let operands = self.check(&SHADER, [Some(call.gradient), Some(call.value), velocity])?;

@@ -13,18 +13,9 @@ pub(super) static SHADER: Shader = Shader {
     workgroup_size: 256,
     workgroup_bytes: 256 * 4,
     groups: &[&[
-        Binding {
-            name: "parameters",
-            access: Access::Uniform(Parameters::FIELDS),
-        },
-        Binding {
-            name: "partials",
-            access: Access::ReadValues,
-        },
-        Binding {
-            name: "total",
-            access: Access::WriteValues,
-        },
+        Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
+        Binding { name: "partials", access: Access::ReadValues },
+        Binding { name: "total", access: Access::WriteValues },
     ]],
     overrides: &[],
 };

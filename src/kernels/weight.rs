@@ -37,13 +37,7 @@ impl Weight {
         expect_usage("weight", &matrix, wgpu::BufferUsages::STORAGE)?;
         let bind_group = kernels.bind_alone(&encode::SHADER, &matrix)?;
         let device = kernels.device().clone();
-        Ok(Self {
-            shared: Arc::new(Shared {
-                device,
-                matrix,
-                bind_group,
-            }),
-        })
+        Ok(Self { shared: Arc::new(Shared { device, matrix, bind_group }) })
     }
 
     /// The weight's matrix.
