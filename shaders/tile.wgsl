@@ -16,9 +16,9 @@
 // 32+4·c… (c = local%8): 8×8 sums in sixteen vec4, sums[2·i] and sums[2·i+1] being row i's two
 // quads. The order of additions is k = 0, 1, 2, …, whatever the shape.
 //
-// The inner loop is unrolled eight times and so runs twice a slice: Mesa's software driver up to
-// 22.3 leaves a shader's loops after 65,535 iterations in all, which is reached at a reduction
-// length of 349,000 instead of 65,535.
+// The inner loop is unrolled, so that an invocation goes through one loop iteration a slice: Mesa's
+// software driver up to 22.3 silently leaves a shader's loops after 65,535 iterations in all, which
+// is reached at a reduction length of 1,048,560 (both of backward's together).
 //
 // Technique: register and workgroup tiling as in Volkov and Demmel, "Benchmarking GPUs to tune
 // dense linear algebra" (SC 2008).
@@ -108,17 +108,22 @@ fn multiply_one(left: u32, right: u32) {
 fn multiply(local: u32) {
     let left = LEFT + local / 8u;
     let right = RIGHT + local % 8u;
-    for (var k = 0u; k < DEPTH; k += 8u) {
-        let at = k * QUADS;
-        multiply_one(left + at, right + at);
-        multiply_one(left + at + QUADS, right + at + QUADS);
-        multiply_one(left + at + 2u * QUADS, right + at + 2u * QUADS);
-        multiply_one(left + at + 3u * QUADS, right + at + 3u * QUADS);
-        multiply_one(left + at + 4u * QUADS, right + at + 4u * QUADS);
-        multiply_one(left + at + 5u * QUADS, right + at + 5u * QUADS);
-        multiply_one(left + at + 6u * QUADS, right + at + 6u * QUADS);
-        multiply_one(left + at + 7u * QUADS, right + at + 7u * QUADS);
-    }
+    multiply_one(left, right);
+    multiply_one(left + QUADS, right + QUADS);
+    multiply_one(left + 2u * QUADS, right + 2u * QUADS);
+    multiply_one(left + 3u * QUADS, right + 3u * QUADS);
+    multiply_one(left + 4u * QUADS, right + 4u * QUADS);
+    multiply_one(left + 5u * QUADS, right + 5u * QUADS);
+    multiply_one(left + 6u * QUADS, right + 6u * QUADS);
+    multiply_one(left + 7u * QUADS, right + 7u * QUADS);
+    multiply_one(left + 8u * QUADS, right + 8u * QUADS);
+    multiply_one(left + 9u * QUADS, right + 9u * QUADS);
+    multiply_one(left + 10u * QUADS, right + 10u * QUADS);
+    multiply_one(left + 11u * QUADS, right + 11u * QUADS);
+    multiply_one(left + 12u * QUADS, right + 12u * QUADS);
+    multiply_one(left + 13u * QUADS, right + 13u * QUADS);
+    multiply_one(left + 14u * QUADS, right + 14u * QUADS);
+    multiply_one(left + 15u * QUADS, right + 15u * QUADS);
 }
 
 // Hands the invocation's sums to `finish(row, column, quad)`, which the kernel's file defines.

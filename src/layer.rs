@@ -331,7 +331,7 @@ impl TiedLinear {
                 commands = commands.then(kernels.activation_gradient(&ActivationGradient {
                     gradient,
                     activation: self.decoder.activation,
-                    saved: Some(tape.saved_output()),
+                    saved: tape.saved_output(self.decoder.activation),
                     delta: &tape.output_delta,
                 })?);
                 &tape.output_delta
@@ -340,7 +340,7 @@ impl TiedLinear {
         };
         let code_gradient = Gradient::new(output_delta, &tape.code_delta)
             .with_extra(call.code_gradient)
-            .through(self.encoder.activation, Some(tape.saved_code()));
+            .through(self.encoder.activation, tape.saved_code(self.encoder.activation));
         commands = commands.then(kernels.code_gradient(self.weight(), &code_gradient)?);
         commands = commands.then(kernels.backward(&Backward {
             code: &tape.code,
@@ -385,7 +385,8 @@ pub struct Tape {
     pub output_preactivation: Option<Matrix>,
     /// dZ, \[batch, hidden\].
     pub code_delta: Matrix,
-    /// dA, \[batch, inputs\].
+    /// dA, \[batch, inputs\]. Not written where the caller's dY is dA, the decoder's activation being
+    /// the identity.
     pub output_delta: Matrix,
 }
 
@@ -412,15 +413,25 @@ impl Tape {
         })
     }
 
-    /// What f′ is computed from.
-    pub fn saved_code(&self) -> &Matrix {
-        self.code_preactivation.as_ref().unwrap_or(&self.code)
+    /// What f′ is computed from, for this f: the code or its pre-activation. `None` where that is
+    /// not kept.
+    pub fn saved_code(&self, f: Activation) -> Option<&Matrix> {
+        saved(f, &self.code, self.code_preactivation.as_ref())
     }
 
-    /// What g′ is computed from.
-    pub fn saved_output(&self) -> &Matrix {
-        self.output_preactivation.as_ref().unwrap_or(&self.output)
+    /// What g′ is computed from, for this g: the output or its pre-activation. `None` where that is
+    /// not kept.
+    pub fn saved_output(&self, g: Activation) -> Option<&Matrix> {
+        saved(g, &self.output, self.output_preactivation.as_ref())
     }
+}
+
+fn saved<'a>(
+    activation: Activation,
+    output: &'a Matrix,
+    preactivation: Option<&'a Matrix>,
+) -> Option<&'a Matrix> {
+    if activation.needs_preactivation() { preactivation } else { Some(output) }
 }
 
 /// Where a layer's gradients go.

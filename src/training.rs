@@ -93,10 +93,11 @@ impl TrainingStep {
         let tape = Tape::new(layer, input.rows())?;
         let loss = kernels.zeros("loss", 1, 1)?;
         let forward = layer.forward(input, &tape)?;
+        let g = layer.decoder().activation();
         let measure = LossGradient::new(&tape.output, target, &loss)
             .with_reduction(options.reduction)
             .with_delta(Some(&tape.output_delta))
-            .through(layer.decoder().activation(), Some(tape.saved_output()));
+            .through(g, tape.saved_output(g));
         let measure = match options.loss {
             Loss::SquaredError => kernels.squared_error(&measure)?,
             Loss::CrossEntropy => kernels.cross_entropy(&measure)?,

@@ -11,11 +11,8 @@ use proptest::prelude::*;
 use tied_linear::kernels::Backward;
 use tied_linear::{Accumulate, Contributions, Matrix};
 
-const CONTRIBUTIONS: [Contributions; 3] = [
-    Contributions::Both,
-    Contributions::Encoder,
-    Contributions::Decoder,
-];
+const CONTRIBUTIONS: [Contributions; 3] =
+    [Contributions::Both, Contributions::Encoder, Contributions::Decoder];
 
 const MODES: [Accumulate; 2] = [Accumulate::Overwrite, Accumulate::Add];
 
@@ -143,28 +140,20 @@ fn check(
 ) {
     let [_, hidden, inputs] = data.shape();
     let [operands @ .., place] = places;
-    let what = format!(
-        "backward {:?} {places:?} {contributions:?} {accumulate:?}",
-        data.shape()
-    );
+    let what = format!("backward {:?} {places:?} {contributions:?} {accumulate:?}", data.shape());
     let (old, gradient) = match accumulate {
-        Accumulate::Overwrite => (
-            Dense::zeros(hidden, inputs),
-            rig.poisoned(hidden, inputs, place),
-        ),
+        Accumulate::Overwrite => {
+            (Dense::zeros(hidden, inputs), rig.poisoned(hidden, inputs, place))
+        }
         Accumulate::Add => {
             let old = random(hidden, inputs, 5);
             let gradient = rig.put(&old, place);
             (old, gradient)
         }
     };
-    data.put(rig, operands)
-        .run(rig, &gradient, contributions, accumulate);
+    data.put(rig, operands).run(rig, &gradient, contributions, accumulate);
     let want = data.gradient(contributions).zip(&old, |new, old| new + old);
-    let magnitude = data
-        .absolute()
-        .gradient(contributions)
-        .zip(&old, |new, old| new + old.abs());
+    let magnitude = data.absolute().gradient(contributions).zip(&old, |new, old| new + old.abs());
     expect_close(
         &what,
         &rig.get(&gradient),
@@ -180,8 +169,7 @@ fn check_exactly(data: &Data, contributions: Contributions) {
     let want = data.gradient(contributions);
     on_every_adapter(|rig| {
         let gradient = rig.poisoned(hidden, inputs, Place::Tight);
-        data.put(rig, [Place::Tight; 4])
-            .run(rig, &gradient, contributions, Accumulate::Overwrite);
+        data.put(rig, [Place::Tight; 4]).run(rig, &gradient, contributions, Accumulate::Overwrite);
         let what = format!("backward {shape:?} of whole numbers");
         let exactly = Dense::zeros(hidden, inputs);
         expect_close(&what, &rig.get(&gradient), &want, &exactly);
@@ -228,13 +216,7 @@ fn every_operand_may_lie_in_a_place_of_its_own() {
             for (one, others) in [(Place::Odd, Place::Even), (Place::Even, Place::Tight)] {
                 let mut places = [others; 5];
                 places[odd] = one;
-                check(
-                    rig,
-                    &data,
-                    places,
-                    Contributions::Both,
-                    Accumulate::Overwrite,
-                );
+                check(rig, &data, places, Contributions::Both, Accumulate::Overwrite);
             }
         }
     });
@@ -327,9 +309,7 @@ fn a_batch_of_200_000_loses_no_product() {
 fn more_than_65_535_workgroups_leave_no_row_out() {
     // Neighbouring tiles differ, and so do lines of tiles.
     let numbered = |rows, columns, seed| {
-        Dense::new(rows, columns, |row, column| {
-            f64::from((row + column) % 251) + seed as f64
-        })
+        Dense::new(rows, columns, |row, column| f64::from((row + column) % 251) + seed as f64)
     };
     let data = Data::new([1, 65_537 * 64, 1], numbered);
     check_exactly(&data, Contributions::Encoder);

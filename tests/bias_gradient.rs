@@ -14,11 +14,7 @@ use tied_linear::{Accumulate, Matrix};
 const MODES: [Accumulate; 2] = [Accumulate::Overwrite, Accumulate::Add];
 
 fn run(rig: &Rig, delta: &Matrix, gradient: &Matrix, accumulate: Accumulate) {
-    let commands = rig.kernels.bias_gradient(&BiasGradient {
-        delta,
-        gradient,
-        accumulate,
-    });
+    let commands = rig.kernels.bias_gradient(&BiasGradient { delta, gradient, accumulate });
     rig.run(&commands.expect("a valid call"));
 }
 
@@ -35,10 +31,9 @@ fn check(rig: &Rig, delta: &Dense, places: [Place; 2], accumulate: Accumulate) {
     let shape = [delta.rows, delta.columns];
     let what = format!("bias gradient {shape:?} {places:?} {accumulate:?}");
     let (old, gradient) = match accumulate {
-        Accumulate::Overwrite => (
-            Dense::zeros(1, delta.columns),
-            rig.poisoned(1, delta.columns, places[1]),
-        ),
+        Accumulate::Overwrite => {
+            (Dense::zeros(1, delta.columns), rig.poisoned(1, delta.columns, places[1]))
+        }
         Accumulate::Add => {
             let old = random(1, delta.columns, 2);
             let gradient = rig.put(&old, places[1]);
@@ -49,12 +44,7 @@ fn check(rig: &Rig, delta: &Dense, places: [Place; 2], accumulate: Accumulate) {
     let want = delta.column_sums().zip(&old, |new, old| new + old);
     let magnitude = delta.map(f64::abs).column_sums();
     let magnitude = magnitude.zip(&old, |new, old| new + old.abs());
-    expect_close(
-        &what,
-        &rig.get(&gradient),
-        &want,
-        &tolerance(delta.rows, &magnitude),
-    );
+    expect_close(&what, &rig.get(&gradient), &want, &tolerance(delta.rows, &magnitude));
     rig.expect_surroundings_untouched(&what, &gradient);
 }
 
@@ -117,11 +107,7 @@ fn two_sums_in_add_mode_are_exactly_twice_one() {
             run(rig, &delta, &gradient, Accumulate::Add);
             let twice: Vec<u32> = once.iter().map(|value| (2.0 * value).to_bits()).collect();
             let what = format!("bias gradient {batch}x{columns}");
-            expect_same_bits(
-                &format!("{what}, added twice"),
-                &rig.bits(&gradient),
-                &twice,
-            );
+            expect_same_bits(&format!("{what}, added twice"), &rig.bits(&gradient), &twice);
             let once: Vec<u32> = once.into_iter().map(f32::to_bits).collect();
             let overwritten = bits(rig, &delta, Place::Tight);
             expect_same_bits(&format!("{what}, added to zero"), &once, &overwritten);

@@ -112,7 +112,9 @@ impl Kernels {
             Some(call.gradient),
         ];
         let operands = self.check(&SHADER, operands)?;
-        let workgroups = self.workgroups(&SHADER, tiles(call.gradient))?;
+        let nothing_to_add = batch == 0 && call.accumulate == Accumulate::Add;
+        let tiles = if nothing_to_add { 0 } else { tiles(call.gradient) };
+        let workgroups = self.workgroups(&SHADER, tiles)?;
         let [code, output_delta, code_delta, input, gradient] = operands.views;
         let parameters = Parameters {
             code,

@@ -56,10 +56,12 @@ impl Kernels {
     ///
     /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
     pub fn bias_gradient(&self, call: &BiasGradient<'_>) -> Result<Commands> {
-        let columns = call.delta.columns();
+        let [batch, columns] = call.delta.shape();
         expect_shape("gradient", call.gradient, [1, columns])?;
         let operands = self.check(&SHADER, [Some(call.delta), Some(call.gradient)])?;
-        let workgroups = self.workgroups(&SHADER, u64::from(columns).div_ceil(COLUMNS))?;
+        let nothing_to_add = batch == 0 && call.accumulate == Accumulate::Add;
+        let groups = if nothing_to_add { 0 } else { u64::from(columns).div_ceil(COLUMNS) };
+        let workgroups = self.workgroups(&SHADER, groups)?;
         let [delta, gradient] = operands.views;
         let parameters = Parameters {
             delta,

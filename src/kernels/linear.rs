@@ -138,10 +138,10 @@ impl<'a> Gradient<'a> {
 }
 
 /// `saved`, where `activation` has a derivative to compute.
-pub(super) fn needed_saved<'a>(
+pub(super) fn needed_saved(
     activation: Activation,
-    saved: Option<&'a Matrix>,
-) -> Result<Option<&'a Matrix>> {
+    saved: Option<&Matrix>,
+) -> Result<Option<&Matrix>> {
     match (activation, saved) {
         (Activation::Identity, _) => Ok(None),
         (_, Some(saved)) => Ok(Some(saved)),

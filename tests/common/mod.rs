@@ -3,6 +3,9 @@
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub mod calls;
+pub mod losses;
+pub mod optimizers;
 pub mod products;
 pub mod reference;
 
@@ -34,10 +37,7 @@ pub fn on_every_adapter(test: impl Fn(&Rig)) {
 
 /// As [`on_every_adapter`], for tests of what does not depend on the shaders: once an adapter.
 pub fn once_per_adapter(test: impl Fn(&Rig)) {
-    for rig in rigs()
-        .iter()
-        .filter(|rig| rig.kernels.options().runtime_checks)
-    {
+    for rig in rigs().iter().filter(|rig| rig.kernels.options().runtime_checks) {
         println!("on {}", rig.name);
         test(rig);
     }
@@ -65,11 +65,7 @@ fn rigs_of(adapter: wgpu::Adapter) -> impl Iterator<Item = Rig> {
     [true, false].into_iter().map(move |checks| {
         let options = KernelOptions::default().with_runtime_checks(checks);
         Rig {
-            name: format!(
-                "{}, checks {}",
-                gpu.describe(),
-                if checks { "on" } else { "off" }
-            ),
+            name: format!("{}, checks {}", gpu.describe(), if checks { "on" } else { "off" }),
             gpu: gpu.clone(),
             kernels: Kernels::new(&gpu.device, options).expect("kernels"),
         }
@@ -81,21 +77,14 @@ impl Rig {
     pub fn with_limits(&self, lower: impl FnOnce(&mut wgpu::Limits)) -> Self {
         let mut required_limits = self.gpu.adapter.limits();
         lower(&mut required_limits);
-        let descriptor = wgpu::DeviceDescriptor {
-            required_limits,
-            ..Default::default()
-        };
+        let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
         let request = self.gpu.adapter.request_device(&descriptor);
         let (device, queue) = pollster::block_on(request).expect("a device with lower limits");
         let options = self.kernels.options().clone();
         Self {
             name: format!("{}, limits lowered", self.name),
             kernels: Kernels::new(&device, options).expect("kernels"),
-            gpu: Gpu {
-                adapter: self.gpu.adapter.clone(),
-                device,
-                queue,
-            },
+            gpu: Gpu { adapter: self.gpu.adapter.clone(), device, queue },
         }
     }
 }
@@ -121,21 +110,11 @@ impl Place {
         let tight = Layout::contiguous(rows, columns);
         match self {
             Self::Tight => tight,
-            Self::Odd => Layout {
-                offset: 77,
-                row_stride: columns + 3,
-                ..tight
-            },
-            Self::Even => Layout {
-                offset: 132,
-                row_stride: columns.next_multiple_of(4) + 8,
-                ..tight
-            },
-            Self::At { offset, gap } => Layout {
-                offset,
-                row_stride: columns + gap,
-                ..tight
-            },
+            Self::Odd => Layout { offset: 77, row_stride: columns + 3, ..tight },
+            Self::Even => {
+                Layout { offset: 132, row_stride: columns.next_multiple_of(4) + 8, ..tight }
+            }
+            Self::At { offset, gap } => Layout { offset, row_stride: columns + gap, ..tight },
         }
     }
 }
@@ -162,10 +141,7 @@ impl Rig {
             let to = layout.offset as usize + row * layout.row_stride as usize;
             all[to..to + columns as usize].copy_from_slice(&values[from..from + columns as usize]);
         }
-        let whole = self
-            .kernels
-            .matrix("test", 1, length as u32, &all)
-            .expect("a buffer");
+        let whole = self.kernels.matrix("test", 1, length as u32, &all).expect("a buffer");
         Matrix::view(whole.buffer(), layout).expect("a view")
     }
 
@@ -180,17 +156,12 @@ impl Rig {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         commands.record(&mut encoder.begin_compute_pass(&Default::default()));
         self.gpu.queue.submit([encoder.finish()]);
-        self.gpu
-            .device
-            .poll(wgpu::PollType::wait_indefinitely())
-            .expect("the device works");
+        self.gpu.device.poll(wgpu::PollType::wait_indefinitely()).expect("the device works");
     }
 
     /// The matrix's elements.
     pub fn get(&self, matrix: &Matrix) -> Vec<f32> {
-        matrix
-            .read_blocking(&self.gpu.device, &self.gpu.queue)
-            .expect("a readable matrix")
+        matrix.read_blocking(&self.gpu.device, &self.gpu.queue).expect("a readable matrix")
     }
 
     /// The elements as they are in memory, to compare bit by bit.
@@ -221,12 +192,25 @@ impl Rig {
     }
 }
 
+/// What the buffer of a matrix needs, to be any operand, written and read.
+pub const USAGES: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_SRC)
+    .union(wgpu::BufferUsages::COPY_DST);
+
+/// A zeroed buffer of `size` bytes.
+pub fn buffer(device: &wgpu::Device, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("test"),
+        size,
+        usage,
+        mapped_at_creation: false,
+    })
+}
+
 /// Uniform values in -1 … 1, rounded to f32.
 pub fn random(rows: u32, columns: u32, seed: u64) -> reference::Dense {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    reference::Dense::new(rows, columns, |_, _| {
-        f64::from(2.0 * rng.random::<f32>() - 1.0)
-    })
+    reference::Dense::new(rows, columns, |_, _| f64::from(2.0 * rng.random::<f32>() - 1.0))
 }
 
 /// Whole numbers in -3 … 3: sums of their products are exact in f32 up to 2²⁴, so that one product
@@ -269,11 +253,7 @@ pub fn expect_close(
     tolerance: &reference::Dense,
 ) {
     assert_eq!(got.len(), want.values.len(), "{what}: number of elements");
-    assert_eq!(
-        got.len(),
-        tolerance.values.len(),
-        "{what}: number of tolerances"
-    );
+    assert_eq!(got.len(), tolerance.values.len(), "{what}: number of tolerances");
     for (index, &got) in got.iter().enumerate() {
         let (want_value, tolerance) = (want.values[index], tolerance.values[index]);
         let error = (f64::from(got) - want_value).abs();

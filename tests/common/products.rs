@@ -153,10 +153,7 @@ impl Problem {
 
     /// With whole numbers, whose sums of products are exact; without an activation, to stay so.
     pub fn exact(case: Case) -> Self {
-        let case = Case {
-            activation: Activation::Identity,
-            ..case
-        };
+        let case = Case { activation: Activation::Identity, ..case };
         Self::with_values(case, whole_numbers, |_, sum| sum.map(|_| 0.0))
     }
 
@@ -181,10 +178,7 @@ impl Problem {
             &input.map(f64::abs).times(&factor.map(f64::abs)),
             addend.as_ref().map(|addend| addend.map(f64::abs)).as_ref(),
         );
-        let sum = Expected {
-            values: sum,
-            tolerance: tolerance(case.depth, &magnitude),
-        };
+        let sum = Expected { values: sum, tolerance: tolerance(case.depth, &magnitude) };
         let z = random(rows, columns, 4).map(|value| 4.0 * value);
         let output = if case.product.is_gradient() {
             after_slope(case.activation, &sum, &z)
@@ -195,11 +189,7 @@ impl Problem {
             .then(|| z.map(|z| saved(case.activation, z)));
         Self {
             case,
-            weight: if case.product.transposes() {
-                factor.transposed()
-            } else {
-                factor
-            },
+            weight: if case.product.transposes() { factor.transposed() } else { factor },
             input,
             addend,
             saved,
@@ -262,9 +252,9 @@ fn after_activation(activation: Activation, sum: &Expected) -> Expected {
     let own_error = own_error(activation);
     Expected {
         values: sum.values.map(|z| activate(activation, z)),
-        tolerance: sum.tolerance.zip(&sum.values, |tolerance, z| {
-            1.2 * tolerance + own_error * (1.0 + z.abs())
-        }),
+        tolerance: sum
+            .tolerance
+            .zip(&sum.values, |tolerance, z| 1.2 * tolerance + own_error * (1.0 + z.abs())),
     }
 }
 
@@ -272,12 +262,9 @@ fn after_activation(activation: Activation, sum: &Expected) -> Expected {
 fn after_slope(activation: Activation, sum: &Expected, z: &Dense) -> Expected {
     let own_error = own_error(activation);
     let slopes = z.map(|z| slope(activation, z));
-    let own_errors = z
-        .map(|z| own_error * (1.0 + z.abs()))
-        .zip(&sum.values, |error, sum| error * sum.abs());
-    let from_sum = sum
-        .tolerance
-        .zip(&slopes, |tolerance, slope| tolerance * slope.abs());
+    let own_errors =
+        z.map(|z| own_error * (1.0 + z.abs())).zip(&sum.values, |error, sum| error * sum.abs());
+    let from_sum = sum.tolerance.zip(&slopes, |tolerance, slope| tolerance * slope.abs());
     Expected {
         values: sum.values.zip(&slopes, |sum, slope| sum * slope),
         tolerance: from_sum.zip(&own_errors, |a, b| a + b),
@@ -293,11 +280,7 @@ fn own_error(activation: Activation) -> f64 {
 
 /// What the forward pass keeps of f at z for the gradient, as an f32.
 fn saved(activation: Activation, z: f64) -> f64 {
-    if activation.needs_preactivation() {
-        z
-    } else {
-        f64::from(activate(activation, z) as f32)
-    }
+    if activation.needs_preactivation() { z } else { f64::from(activate(activation, z) as f32) }
 }
 
 /// Makes tests of functions of this file, for one product.
@@ -375,10 +358,7 @@ pub fn drawn_shapes_strides_and_offsets(product: Product) {
             (case, places)
         },
     );
-    let config = Config {
-        max_shrink_iters: 200,
-        ..property_config(24)
-    };
+    let config = Config { max_shrink_iters: 200, ..property_config(24) };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let outcome = TestRunner::new_with_rng(config, rng).run(&calls, |(case, places)| {
         let problem = Problem::new(case);
@@ -393,14 +373,7 @@ pub fn drawn_shapes_strides_and_offsets(product: Product) {
 /// An empty batch, or an output without columns: nothing is recorded, nothing written.
 pub fn an_empty_output_needs_no_commands(product: Product) {
     on_every_adapter(|rig| {
-        for shape in [
-            [0, 5, 7],
-            [5, 7, 0],
-            [0, 0, 7],
-            [5, 0, 0],
-            [0, 7, 0],
-            [0, 0, 0],
-        ] {
+        for shape in [[0, 5, 7], [5, 7, 0], [0, 0, 7], [5, 0, 0], [0, 7, 0], [0, 0, 0]] {
             let problem = Problem::new(Case::full(product, shape));
             for place in Place::ALL {
                 let operands = problem.place(rig, [place; 5]);
@@ -418,11 +391,8 @@ pub fn an_empty_output_needs_no_commands(product: Product) {
 pub fn without_a_reduction_the_rest_remains(product: Product) {
     for shape in [[1, 0, 1], [5, 0, 7], [65, 0, 132]] {
         for addend in [true, false] {
-            let case = Case {
-                activation: Activation::Sigmoid,
-                addend,
-                ..Case::full(product, shape)
-            };
+            let case =
+                Case { activation: Activation::Sigmoid, addend, ..Case::full(product, shape) };
             Problem::new(case).check_in_every_place();
         }
     }
@@ -435,12 +405,8 @@ pub fn every_activation_with_and_without_the_rest(product: Product) {
         for addend in [true, false] {
             for preactivation in [true, false] {
                 for shape in [[9, 21, 6], [6, 20, 12]] {
-                    let case = Case {
-                        activation,
-                        addend,
-                        preactivation,
-                        ..Case::bare(product, shape)
-                    };
+                    let case =
+                        Case { activation, addend, preactivation, ..Case::bare(product, shape) };
                     Problem::new(case).check_in_every_place();
                 }
             }
@@ -453,11 +419,9 @@ pub fn one_operand_off_a_multiple_of_four_is_respected(product: Product) {
     let problem = Problem::new(Case::full(product, [12, 20, 68]));
     on_every_adapter(|rig| {
         for operand in 0..5 {
-            for place in [
-                Place::Odd,
-                Place::At { offset: 2, gap: 0 },
-                Place::At { offset: 8, gap: 2 },
-            ] {
+            for place in
+                [Place::Odd, Place::At { offset: 2, gap: 0 }, Place::At { offset: 8, gap: 2 }]
+            {
                 let mut places = [Place::Even; 5];
                 places[operand] = place;
                 problem.check(rig, places);
@@ -501,11 +465,7 @@ pub fn runs_repeat_bit_by_bit(product: Product) {
         expect_same_bits("two runs in one pass", &operands.written(rig), &first);
 
         let kernels = Kernels::new(&rig.gpu.device, rig.kernels.options().clone()).unwrap();
-        let anew = Rig {
-            name: rig.name.clone(),
-            gpu: rig.gpu.clone(),
-            kernels,
-        };
+        let anew = Rig { name: rig.name.clone(), gpu: rig.gpu.clone(), kernels };
         let operands = problem.place(&anew, [Place::Odd; 5]);
         anew.run(&operands.commands(&anew, product));
         expect_same_bits("new kernels", &operands.written(&anew), &first);
@@ -553,21 +513,15 @@ pub fn more_tiles_than_one_dimension_holds(product: Product) {
         };
         rig.run(&operands.commands(rig, product));
         for (index, (got, value)) in std::iter::zip(rig.get(&result), &values).enumerate() {
-            assert!(
-                got == 0.5 * value,
-                "element {index}: got {got}, want {}",
-                0.5 * value
-            );
+            assert!(got == 0.5 * value, "element {index}: got {got}, want {}", 0.5 * value);
         }
     });
 }
 
 /// A gradient through the identity leaves alone what was saved, whatever it is.
 pub fn the_identity_needs_nothing_saved(product: Product) {
-    let problem = Problem::new(Case {
-        activation: Activation::Identity,
-        ..Case::full(product, [9, 20, 12])
-    });
+    let problem =
+        Problem::new(Case { activation: Activation::Identity, ..Case::full(product, [9, 20, 12]) });
     on_every_adapter(|rig| {
         for place in Place::ALL {
             let mut operands = problem.place(rig, [place; 5]);

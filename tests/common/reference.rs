@@ -18,11 +18,7 @@ impl Dense {
                 values.push(value(row, column));
             }
         }
-        Self {
-            rows,
-            columns,
-            values,
-        }
+        Self { rows, columns, values }
     }
 
     pub fn zeros(rows: u32, columns: u32) -> Self {
@@ -34,9 +30,7 @@ impl Dense {
     }
 
     pub fn map(&self, f: impl Fn(f64) -> f64) -> Self {
-        Self::new(self.rows, self.columns, |row, column| {
-            f(self.at(row, column))
-        })
+        Self::new(self.rows, self.columns, |row, column| f(self.at(row, column)))
     }
 
     pub fn zip(&self, other: &Self, f: impl Fn(f64, f64) -> f64) -> Self {
@@ -54,9 +48,7 @@ impl Dense {
     pub fn times(&self, other: &Self) -> Self {
         assert_eq!(self.columns, other.rows);
         Self::new(self.rows, other.columns, |row, column| {
-            (0..self.columns)
-                .map(|k| self.at(row, k) * other.at(k, column))
-                .sum()
+            (0..self.columns).map(|k| self.at(row, k) * other.at(k, column)).sum()
         })
     }
 
@@ -69,9 +61,7 @@ impl Dense {
 
     /// The sum of the rows.
     pub fn column_sums(&self) -> Self {
-        Self::new(1, self.columns, |_, column| {
-            (0..self.rows).map(|row| self.at(row, column)).sum()
-        })
+        Self::new(1, self.columns, |_, column| (0..self.rows).map(|row| self.at(row, column)).sum())
     }
 }
 
@@ -165,20 +155,12 @@ pub struct Backward {
 
 impl Layer {
     pub fn forward(&self, input: &Dense) -> Forward {
-        let code_preactivation = input
-            .times(&self.weight.transposed())
-            .plus_row(self.encoder_bias.as_ref());
+        let code_preactivation =
+            input.times(&self.weight.transposed()).plus_row(self.encoder_bias.as_ref());
         let code = code_preactivation.map(|z| activate(self.encoder_activation, z));
-        let output_preactivation = code
-            .times(&self.weight)
-            .plus_row(self.decoder_bias.as_ref());
+        let output_preactivation = code.times(&self.weight).plus_row(self.decoder_bias.as_ref());
         let output = output_preactivation.map(|z| activate(self.decoder_activation, z));
-        Forward {
-            code_preactivation,
-            code,
-            output_preactivation,
-            output,
-        }
+        Forward { code_preactivation, code, output_preactivation, output }
     }
 
     /// From the gradient by the output; `extra` is a further gradient by the code.
@@ -189,17 +171,13 @@ impl Layer {
         output_gradient: &Dense,
         extra: Option<&Dense>,
     ) -> Backward {
-        let output_slope = forward
-            .output_preactivation
-            .map(|z| slope(self.decoder_activation, z));
+        let output_slope = forward.output_preactivation.map(|z| slope(self.decoder_activation, z));
         let output_delta = output_gradient.zip(&output_slope, |gradient, slope| gradient * slope);
         let mut code_gradient = output_delta.times(&self.weight.transposed());
         if let Some(extra) = extra {
             code_gradient = code_gradient.zip(extra, |a, b| a + b);
         }
-        let code_slope = forward
-            .code_preactivation
-            .map(|z| slope(self.encoder_activation, z));
+        let code_slope = forward.code_preactivation.map(|z| slope(self.encoder_activation, z));
         let code_delta = code_gradient.zip(&code_slope, |gradient, slope| gradient * slope);
         Backward {
             weight_from_decoder: forward.code.transposed().times(&output_delta),

@@ -51,9 +51,8 @@ struct Bound {
 
 fn bound(module: &Module) -> Vec<Bound> {
     let variables = module.global_variables.iter();
-    let mut bound: Vec<_> = variables
-        .filter_map(|(_, variable)| Some((variable.binding?, variable.space)))
-        .collect();
+    let mut bound: Vec<_> =
+        variables.filter_map(|(_, variable)| Some((variable.binding?, variable.space))).collect();
     bound.sort_by_key(|(place, _)| *place);
     let describe = |(number, (place, space))| Bound {
         place,
@@ -67,11 +66,7 @@ fn bound(module: &Module) -> Vec<Bound> {
 }
 
 fn policies(checks: bool) -> BoundsCheckPolicies {
-    let policy = if checks {
-        BoundsCheckPolicy::Restrict
-    } else {
-        BoundsCheckPolicy::Unchecked
-    };
+    let policy = if checks { BoundsCheckPolicy::Restrict } else { BoundsCheckPolicy::Unchecked };
     BoundsCheckPolicies {
         index: policy,
         buffer: policy,
@@ -140,9 +135,8 @@ fn to_hlsl(
         force_loop_bounding: checks,
         ..Default::default()
     };
-    let pipeline = hlsl::PipelineOptions {
-        entry_point: Some((ShaderStage::Compute, entry_point.to_owned())),
-    };
+    let pipeline =
+        hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry_point.to_owned())) };
     let mut text = String::new();
     let reflection = hlsl::Writer::new(&mut text, &options, &pipeline)
         .write(module, info, None)

@@ -20,21 +20,11 @@ pub fn violations(module: &Module) -> Vec<String> {
     for entry in &module.entry_points {
         let uniform_builtin = |binding: &Option<Binding>| {
             use BuiltIn::{NumWorkGroups, WorkGroupId, WorkGroupSize};
-            matches!(
-                binding,
-                Some(Binding::BuiltIn(
-                    WorkGroupId | NumWorkGroups | WorkGroupSize
-                ))
-            )
+            matches!(binding, Some(Binding::BuiltIn(WorkGroupId | NumWorkGroups | WorkGroupSize)))
         };
         let arguments = entry.function.arguments.iter();
-        let arguments = arguments
-            .map(|argument| uniform_builtin(&argument.binding))
-            .collect();
-        let mut analysis = Analysis {
-            module,
-            found: BTreeSet::new(),
-        };
+        let arguments = arguments.map(|argument| uniform_builtin(&argument.binding)).collect();
+        let mut analysis = Analysis { module, found: BTreeSet::new() };
         analysis.call(&entry.name, &entry.function, arguments, true);
         found.extend(analysis.found);
     }
@@ -135,11 +125,7 @@ impl<'a> Analysis<'a> {
                 Left::default()
             }
             Statement::Atomic { .. } => Left::default(),
-            Statement::Call {
-                function,
-                arguments,
-                result,
-            } => {
+            Statement::Call { function, arguments, result } => {
                 let uniform = arguments
                     .iter()
                     .map(|argument| self.is_uniform_argument(frame, *argument))
@@ -151,11 +137,7 @@ impl<'a> Analysis<'a> {
                 Left::default()
             }
             Statement::Block(block) => self.block(frame, block, flow),
-            Statement::If {
-                condition,
-                accept,
-                reject,
-            } => {
+            Statement::If { condition, accept, reject } => {
                 let flow = flow && self.is_uniform(frame, *condition);
                 let accepted = self.block(frame, accept, flow);
                 accepted.or(self.block(frame, reject, flow))
@@ -166,49 +148,27 @@ impl<'a> Analysis<'a> {
                     .iter()
                     .map(|case| self.block(frame, &case.body, flow))
                     .fold(Left::default(), Left::or);
-                Left {
-                    loop_or_switch: false,
-                    ..left
-                }
+                Left { loop_or_switch: false, ..left }
             }
-            Statement::Loop {
-                body,
-                continuing,
-                break_if,
-            } => {
+            Statement::Loop { body, continuing, break_if } => {
                 let mut once = |flow| {
                     let left = self.block(frame, body, flow);
                     let left = left.or(self.block(frame, continuing, flow && !left.any()));
                     let ends_apart = break_if.is_some_and(|end| !self.is_uniform(frame, end));
-                    Left {
-                        loop_or_switch: left.loop_or_switch || ends_apart,
-                        ..left
-                    }
+                    Left { loop_or_switch: left.loop_or_switch || ends_apart, ..left }
                 };
                 let mut left = once(flow);
                 if left.any() {
                     left = left.or(once(false));
                 }
-                Left {
-                    function: left.function,
-                    ..Left::default()
-                }
+                Left { function: left.function, ..Left::default() }
             }
-            Statement::Break => Left {
-                loop_or_switch: !flow,
-                ..Left::default()
-            },
-            Statement::Continue => Left {
-                iteration: !flow,
-                ..Left::default()
-            },
+            Statement::Break => Left { loop_or_switch: !flow, ..Left::default() },
+            Statement::Continue => Left { iteration: !flow, ..Left::default() },
             Statement::Return { value } => {
                 frame.returns_uniform &=
                     flow && value.is_none_or(|value| self.is_uniform(frame, value));
-                Left {
-                    function: !flow,
-                    ..Left::default()
-                }
+                Left { function: !flow, ..Left::default() }
             }
             other => panic!("a statement that this analysis does not know: {other:?}"),
         }
@@ -249,18 +209,12 @@ impl<'a> Analysis<'a> {
             E::Unary { expr, .. } | E::As { expr, .. } => uniform(expr),
             E::Relational { argument, .. } => uniform(argument),
             E::Binary { left, right, .. } => uniform(left) && uniform(right),
-            E::Select {
-                condition,
-                accept,
-                reject,
-            } => uniform(condition) && uniform(accept) && uniform(reject),
-            E::Math {
-                arg,
-                arg1,
-                arg2,
-                arg3,
-                ..
-            } => uniform(arg) && [arg1, arg2, arg3].into_iter().flatten().all(uniform),
+            E::Select { condition, accept, reject } => {
+                uniform(condition) && uniform(accept) && uniform(reject)
+            }
+            E::Math { arg, arg1, arg2, arg3, .. } => {
+                uniform(arg) && [arg1, arg2, arg3].into_iter().flatten().all(uniform)
+            }
             _ => false,
         }
     }
