@@ -38,9 +38,8 @@ fn digits(centred: bool) -> Vec<f32> {
 
 /// The eigenvalues of a symmetric matrix, largest first.
 fn eigenvalues(size: usize, value: impl Fn(usize, usize) -> f64) -> Vec<f64> {
-    let rows: Vec<Vec<f64>> = (0..size)
-        .map(|row| (0..size).map(|column| value(row, column)).collect())
-        .collect();
+    let rows: Vec<Vec<f64>> =
+        (0..size).map(|row| (0..size).map(|column| value(row, column)).collect()).collect();
     let matrix = DenseMatrix::from_2d_vec(&rows).expect("a matrix");
     assert_eq!(matrix.shape(), (size, size));
     let mut values = matrix.evd(true).expect("eigenvalues").d;
@@ -53,10 +52,7 @@ fn spectrum(pixels: &[f32]) -> Vec<f64> {
     let rows = pixels.chunks_exact(PIXELS as usize);
     let count = rows.len() as f64;
     eigenvalues(PIXELS as usize, |i, j| {
-        rows.clone()
-            .map(|row| f64::from(row[i]) * f64::from(row[j]))
-            .sum::<f64>()
-            / count
+        rows.clone().map(|row| f64::from(row[i]) * f64::from(row[j])).sum::<f64>() / count
     })
 }
 
@@ -67,11 +63,7 @@ fn squared_singular_values(weight: &[f32]) -> Vec<f64> {
 
 fn gram(weight: &[f32], i: usize, j: usize) -> f64 {
     let row = |index| &weight[index * PIXELS as usize..(index + 1) * PIXELS as usize];
-    row(i)
-        .iter()
-        .zip(row(j))
-        .map(|(a, b)| f64::from(*a) * f64::from(*b))
-        .sum()
+    row(i).iter().zip(row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
 /// A linear tied layer without biases after `steps` full-batch steps at a learning rate that falls
@@ -82,9 +74,7 @@ fn trained(rig: &Rig, pixels: &[f32], settings: OptimizerSettings, steps: u32) -
         OptimizerSettings::Adam(settings) => settings.learning_rate,
         _ => unreachable!("an optimizer that this test does not know"),
     };
-    let options = TiedLinearOptions::new(PIXELS, CODE)
-        .with_biases(false, false)
-        .with_seed(3);
+    let options = TiedLinearOptions::new(PIXELS, CODE).with_biases(false, false).with_seed(3);
     let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
     let count = pixels.len() as u32 / PIXELS;
     let input = rig.kernels.matrix("images", count, PIXELS, pixels).unwrap();
@@ -95,9 +85,7 @@ fn trained(rig: &Rig, pixels: &[f32], settings: OptimizerSettings, steps: u32) -
     for index in 0..steps {
         let progress = f64::from(index) / f64::from(steps);
         let rate = learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
-        optimizer
-            .set_learning_rate(&rig.gpu.device, &rig.gpu.queue, rate)
-            .unwrap();
+        optimizer.set_learning_rate(&rig.gpu.device, &rig.gpu.queue, rate).unwrap();
         let mut encoder = rig.gpu.device.create_command_encoder(&Default::default());
         step.record(&mut encoder.begin_compute_pass(&Default::default()));
         rig.gpu.queue.submit([encoder.finish()]);
@@ -114,14 +102,8 @@ fn error_per_image(pixels: &[f32], weight: &[f32]) -> f64 {
         .map(|x| {
             let mut rest: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
             for w in weight_rows() {
-                let code: f64 = x
-                    .iter()
-                    .zip(w)
-                    .map(|(x, w)| f64::from(*x) * f64::from(*w))
-                    .sum();
-                rest.iter_mut()
-                    .zip(w)
-                    .for_each(|(rest, w)| *rest -= code * f64::from(*w));
+                let code: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                rest.iter_mut().zip(w).for_each(|(rest, w)| *rest -= code * f64::from(*w));
             }
             rest.iter().map(|rest| rest * rest).sum::<f64>()
         })
@@ -132,10 +114,7 @@ fn error_per_image(pixels: &[f32], weight: &[f32]) -> f64 {
 fn expect_principal_components(centred: bool, optimum: f64, steps: u32) {
     let pixels = digits(centred);
     let discarded: f64 = spectrum(&pixels)[CODE as usize..].iter().sum();
-    assert!(
-        (discarded - optimum).abs() < 1e-6,
-        "the known optimum: {discarded}"
-    );
+    assert!((discarded - optimum).abs() < 1e-6, "the known optimum: {discarded}");
     on_every_adapter(|rig| {
         let weight = trained(rig, &pixels, AdamSettings::adam(0.03).into(), steps);
         let excess = error_per_image(&pixels, &weight) / optimum - 1.0;
@@ -143,14 +122,8 @@ fn expect_principal_components(centred: bool, optimum: f64, steps: u32) {
             .flat_map(|i| (0..CODE as usize).map(move |j| (i, j)))
             .map(|(i, j)| (gram(&weight, i, j) - f64::from(u8::from(i == j))).powi(2))
             .sum();
-        println!(
-            "excess {excess:e}, distance of W·Wᵀ from I {:e}",
-            squares.sqrt()
-        );
-        assert!(
-            excess.abs() < 1e-4,
-            "relative excess over the optimum: {excess:e}"
-        );
+        println!("excess {excess:e}, distance of W·Wᵀ from I {:e}", squares.sqrt());
+        assert!(excess.abs() < 1e-4, "relative excess over the optimum: {excess:e}");
         assert!(squares.sqrt() < 1e-2, "‖W·Wᵀ − I‖ = {:e}", squares.sqrt());
     });
 }
@@ -180,16 +153,10 @@ fn expect_shrunken_components(settings: impl Fn(f64) -> OptimizerSettings, steps
         for (index, (found, variance)) in found.iter().zip(&variances).enumerate() {
             let want = 1.0 - LAMBDA / variance;
             if let Some(listed) = LISTED.get(index) {
-                assert!(
-                    (want - listed).abs() < 1e-5,
-                    "the known value {listed}: {want}"
-                );
+                assert!((want - listed).abs() < 1e-5, "the known value {listed}: {want}");
             }
             let error = (found - want).abs();
-            assert!(
-                error < 2e-3,
-                "squared singular value {index}: got {found}, want {want}"
-            );
+            assert!(error < 2e-3, "squared singular value {index}: got {found}, want {want}");
         }
     });
 }
@@ -204,11 +171,7 @@ fn adams_weight_decay_acts_once() {
 fn sgds_weight_decay_acts_once() {
     // The loss is a mean over pixels, so its gradients are small and the rate is large.
     let settings = |decay| {
-        SgdSettings::new(8.0)
-            .with_momentum(0.9)
-            .with_nesterov(true)
-            .with_weight_decay(decay)
-            .into()
+        SgdSettings::new(8.0).with_momentum(0.9).with_nesterov(true).with_weight_decay(decay).into()
     };
     expect_shrunken_components(settings, 400);
 }

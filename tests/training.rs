@@ -35,10 +35,7 @@ impl Twin {
             [&reference.encoder_bias, &reference.decoder_bias].map(|bias| bias.as_ref().map(put));
         let encoder = Encoder::new(&rig.kernels, &weight, b, encoder_activation).unwrap();
         let decoder = Decoder::new(&rig.kernels, &weight, c, decoder_activation).unwrap();
-        Self {
-            layer: TiedLinear::from_halves(encoder, decoder).unwrap(),
-            reference,
-        }
+        Self { layer: TiedLinear::from_halves(encoder, decoder).unwrap(), reference }
     }
 
     fn optimizer(&self, settings: SgdSettings) -> Optimizer {
@@ -68,10 +65,7 @@ fn measure(loss: Loss, reduction: Reduction, output: &Dense, target: &Dense) -> 
 
 /// Fails where the two differ by more than 1e-5 of the larger of 1 and the largest value.
 fn expect_near(what: &str, got: &[f32], want: &Dense) {
-    let largest = want
-        .values
-        .iter()
-        .fold(1.0, |largest: f64, value| largest.max(value.abs()));
+    let largest = want.values.iter().fold(1.0, |largest: f64, value| largest.max(value.abs()));
     common::expect_close(what, got, want, &want.map(|_| 1e-5 * largest));
 }
 
@@ -100,33 +94,21 @@ fn check_step(
         .with_reduction(reduction)
         .with_contributions(contributions);
     let layer = &twin.layer;
-    let step = TrainingStep::new(
-        layer,
-        &optimizer,
-        &gradients,
-        &input,
-        &target_matrix,
-        options,
-    )
-    .unwrap();
+    let step =
+        TrainingStep::new(layer, &optimizer, &gradients, &input, &target_matrix, options).unwrap();
     rig.run(step.gradient_commands());
     rig.run(step.update_commands());
 
     let forward = twin.reference.forward(&x);
     let (value, output_gradient) = measure(loss, reduction, &forward.output, &target);
-    let backward = twin
-        .reference
-        .backward(&x, &forward, &output_gradient, None);
+    let backward = twin.reference.backward(&x, &forward, &output_gradient, None);
     let weight_gradient = match contributions {
         Contributions::Both => plus(&backward.weight_from_decoder, &backward.weight_from_encoder),
         Contributions::Encoder => backward.weight_from_encoder.clone(),
         Contributions::Decoder => backward.weight_from_decoder.clone(),
     };
     let got = f64::from(rig.get(step.loss())[0]);
-    assert!(
-        (got - value).abs() <= 1e-5 * value.abs(),
-        "{what}: loss {got}, want {value}"
-    );
+    assert!((got - value).abs() <= 1e-5 * value.abs(), "{what}: loss {got}, want {value}");
     let updated = |value: &Dense, gradient: &Dense| value.zip(gradient, |w, g| w - RATE * g);
     let bias = |bias: &Option<Dense>| bias.clone().unwrap();
     let cases: [(&str, &Matrix, &Matrix, Dense, &Dense); 3] = [
@@ -153,11 +135,7 @@ fn check_step(
         ),
     ];
     for (name, gradient, value, before, want) in cases {
-        expect_near(
-            &format!("{what}: gradient of the {name}"),
-            &rig.get(gradient),
-            want,
-        );
+        expect_near(&format!("{what}: gradient of the {name}"), &rig.get(gradient), want);
         let after = updated(&before, want);
         expect_near(&format!("{what}: updated {name}"), &rig.get(value), &after);
     }
@@ -167,30 +145,14 @@ fn check_step(
 fn one_step_is_that_of_the_formulas() {
     use Activation::{GeluErf, Identity, Sigmoid, Tanh};
     on_every_adapter(|rig| {
-        for contributions in [
-            Contributions::Both,
-            Contributions::Encoder,
-            Contributions::Decoder,
-        ] {
+        for contributions in [Contributions::Both, Contributions::Encoder, Contributions::Decoder] {
             let loss = Loss::SquaredError;
             check_step(rig, [Tanh, Sigmoid], loss, Reduction::Sum, contributions);
         }
         for reduction in [Reduction::Mean, Reduction::Sum] {
             let both = Contributions::Both;
-            check_step(
-                rig,
-                [GeluErf, Identity],
-                Loss::CrossEntropy,
-                reduction,
-                both,
-            );
-            check_step(
-                rig,
-                [Identity, GeluErf],
-                Loss::SquaredError,
-                reduction,
-                both,
-            );
+            check_step(rig, [GeluErf, Identity], Loss::CrossEntropy, reduction, both);
+            check_step(rig, [Identity, GeluErf], Loss::SquaredError, reduction, both);
         }
     });
 }
@@ -212,18 +174,11 @@ fn gradients_accumulate_over_micro_batches() {
         let add = sum.with_accumulate(Accumulate::Add);
         let first = step(&input.row_range(0..8).unwrap(), sum);
         let second = step(&input.row_range(8..BATCH).unwrap(), add);
-        rig.run(
-            &first
-                .gradient_commands()
-                .clone()
-                .then(second.gradient_commands().clone()),
-        );
+        rig.run(&first.gradient_commands().clone().then(second.gradient_commands().clone()));
 
         let forward = twin.reference.forward(&x);
         let (_, output_gradient) = measure(Loss::SquaredError, Reduction::Sum, &forward.output, &x);
-        let backward = twin
-            .reference
-            .backward(&x, &forward, &output_gradient, None);
+        let backward = twin.reference.backward(&x, &forward, &output_gradient, None);
         let weight = plus(&backward.weight_from_decoder, &backward.weight_from_encoder);
         expect_near("weight", &rig.get(&gradients.weight), &weight);
         let [b, c] = [&gradients.encoder_bias, &gradients.decoder_bias]
@@ -240,20 +195,13 @@ fn a_tied_weight_is_updated_once() {
     on_every_adapter(|rig| {
         let twin = Twin::new(rig, Activation::Identity, Activation::Identity);
         let (encoder, decoder) = (twin.layer.encoder(), twin.layer.decoder());
-        let both = encoder
-            .parameters()
-            .into_iter()
-            .chain(decoder.parameters())
-            .collect();
+        let both = encoder.parameters().into_iter().chain(decoder.parameters()).collect();
         let optimizer = Optimizer::new(&rig.kernels, &both, SgdSettings::new(1.0)).unwrap();
         assert_eq!(optimizer.states().count(), 3, "weight, two biases");
         let weight = twin.layer.weight().matrix();
         let ones = Dense::new(HIDDEN, INPUTS, |_, _| 1.0);
         let gradients = Gradients::new(&twin.layer).unwrap();
-        gradients
-            .weight
-            .write(&rig.gpu.device, &rig.gpu.queue, &[1.0; 78])
-            .unwrap();
+        gradients.weight.write(&rig.gpu.device, &rig.gpu.queue, &[1.0; 78]).unwrap();
         rig.run(&optimizer.update(&gradients.pairs(&twin.layer)).unwrap());
         let want = twin.reference.weight.zip(&ones, |w, g| w - g);
         expect_near("weight", &rig.get(weight), &want);
@@ -273,10 +221,7 @@ fn an_empty_batch_changes_nothing() {
         let options = TrainingOptions::default();
         let step = TrainingStep::new(&twin.layer, &optimizer, &gradients, &input, &input, options)
             .unwrap();
-        gradients
-            .weight
-            .write(&rig.gpu.device, &rig.gpu.queue, &[f32::NAN; 78])
-            .unwrap();
+        gradients.weight.write(&rig.gpu.device, &rig.gpu.queue, &[f32::NAN; 78]).unwrap();
         rig.run(step.gradient_commands());
         rig.run(step.update_commands());
         assert_eq!(rig.get(step.loss()), [0.0]);

@@ -1,16 +1,18 @@
 //! What a training run looks like, as PNG files: reconstructions below their originals, the rows of
 //! the weight, and the loss curve.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use image::{ImageError, ImageFormat, Rgb, RgbImage};
 use plotters::coord::Shift;
+use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
+use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::drawing::DrawingAreaErrorKind;
-use plotters::prelude::{
-    BitMapBackend, ChartBuilder, Circle, Color, DrawingArea, DrawingBackend, IntoDrawingArea,
-    PathElement, RGBColor, Rectangle,
-};
+use plotters::prelude::*;
+use plotters::style::register_font;
 use thiserror::Error;
 
 /// Why a picture could not be made. Each message is one line and names the picture.
@@ -119,21 +121,22 @@ pub fn weight_rows(
 /// A loss that is not finite is left out.
 pub fn loss_curve(path: &Path, losses: &[f32], floor: Option<f64>) -> Result<(), PictureError> {
     let steps = losses.iter().map(|&loss| f64::from(loss)).enumerate();
-    let points: Vec<(f64, f64)> = steps
-        .filter(|(_, loss)| loss.is_finite())
-        .map(|(step, loss)| (step as f64, loss))
-        .collect();
+    let points: Vec<(usize, f64)> = steps.filter(|(_, loss)| loss.is_finite()).collect();
     if points.is_empty() {
         return Err(PictureError::Empty { path: path.to_owned(), what: "finite loss" });
     }
+    let failed = |cause: &dyn Display| PictureError::Draw {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    };
+    register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
+        .map_err(|_| failed(&"its font cannot be read"))?;
     let mut picture = RgbImage::new(1200, 720);
     let size = picture.dimensions();
     let area = BitMapBackend::with_buffer(&mut picture, size).into_drawing_area();
-    let drawn =
-        draw_curve(&area, &points, floor.filter(|floor| floor.abs() <= f64::from(f32::MAX)));
+    let floor = floor.filter(|floor| floor.abs() <= f64::from(f32::MAX));
+    draw_curve(&area, &points, floor).map_err(|cause| failed(&cause))?;
     drop(area);
-    drawn
-        .map_err(|cause| PictureError::Draw { path: path.to_owned(), cause: cause.to_string() })?;
     save(path, &picture)
 }
 
@@ -255,241 +258,129 @@ fn save(path: &Path, picture: &RgbImage) -> Result<(), PictureError> {
 const PAPER: RGBColor = RGBColor(255, 255, 255);
 /// Its grid.
 const GRID: RGBColor = RGBColor(226, 229, 233);
-/// Its frame and text.
+/// Its axes and text.
 const INK: RGBColor = RGBColor(72, 78, 88);
 /// The loss.
 const LOSS: RGBColor = RGBColor(33, 84, 172);
 /// The known optimum.
 const FLOOR: RGBColor = RGBColor(208, 84, 24);
-
-/// An area of a picture, in pixels.
-type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
-/// Whether drawing on an [`Area`] worked.
-type Drawn<'a> = Result<(), DrawingAreaErrorKind<<BitMapBackend<'a> as DrawingBackend>::ErrorType>>;
+/// The name under which plotters knows the font.
+const FONT: &str = "sans-serif";
 
 /// Draws the loss curve through at least one point.
-fn draw_curve<'a>(area: &Area<'a>, points: &[(f64, f64)], floor: Option<f64>) -> Drawn<'a> {
+fn draw_curve<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
+    points: &[(usize, f64)],
+    floor: Option<f64>,
+) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
     let losses = points.iter().map(|point| point.1);
     let lowest = losses.clone().fold(f64::INFINITY, f64::min);
     let logarithmic = lowest > 0.0;
     let line = floor.filter(|&floor| !logarithmic || floor >= lowest / 1000.0);
-    let (first, last) = (points[0], points[points.len() - 1]);
-    let x = Axis::new([first.0, last.0], Scale::Steps);
-    let y =
-        Axis::new(losses.chain(line), if logarithmic { Scale::Logarithmic } else { Scale::Linear });
+    let low = line.map_or(lowest, |line| line.min(lowest));
+    let high = losses.chain(line).fold(low, f64::max);
+    // There is room at the ends, and equal values still get an axis of some length.
+    if logarithmic {
+        let room = (high / low).powf(0.05).max(1.01);
+        let (low, high) = (low / room, high * room);
+        let axis = (low..high).log_scale().with_key_points(logarithmic_ticks(low, high));
+        draw_chart(area, axis, points, floor, line)
+    } else {
+        let size = low.abs().max(high.abs());
+        let room = if size == 0.0 { 1.0 } else { (0.05 * (high - low)).max(0.01 * size) };
+        draw_chart(area, low - room..high + room, points, floor, line)
+    }
+}
+
+/// Draws the loss curve on a given axis, with the known optimum and where its line is, if anywhere.
+fn draw_chart<DB: DrawingBackend, Y: AsRangedCoord<Value = f64>>(
+    area: &DrawingArea<DB, Shift>,
+    losses: Y,
+    points: &[(usize, f64)],
+    floor: Option<f64>,
+    line: Option<f64>,
+) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>>
+where
+    Y::CoordDescType: ValueFormatter<f64>,
+{
+    let text = (FONT, 22).into_font().color(&INK);
+    let last = points[points.len() - 1];
+    let end = last.0.max(1);
 
     area.fill(&PAPER)?;
     let mut chart = ChartBuilder::on(area)
-        .margin_top(56)
-        .margin_bottom(72)
-        .margin_left(104)
-        .margin_right(28)
-        .build_cartesian_2d(x.low..x.high, y.low..y.high)?;
-    let (left, bottom) = chart.backend_coord(&(x.low, y.low));
-    let (right, top) = chart.backend_coord(&(x.high, y.high));
+        .margin(24)
+        .caption("Loss of each step", (FONT, 28).into_font().color(&INK))
+        .x_label_area_size(64)
+        .y_label_area_size(120)
+        .build_cartesian_2d(0..end, losses)?;
+    chart
+        .configure_mesh()
+        .axis_style(INK)
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .label_style(text.clone())
+        .x_desc("step")
+        .y_desc("loss")
+        .y_label_offset(3) // The text would stand a little above its line.
+        .y_label_formatter(&|&loss| label(loss))
+        .draw()?;
 
-    for (at, label) in &x.ticks {
-        chart.draw_series([PathElement::new([(*at, y.low), (*at, y.high)], GRID)])?;
-        let (at, _) = chart.backend_coord(&(*at, y.low));
-        write(area, label, (at - text_width(label) / 2, bottom + 10), INK)?;
-    }
-    for (at, label) in &y.ticks {
-        chart.draw_series([PathElement::new([(x.low, *at), (x.high, *at)], GRID)])?;
-        let (_, at) = chart.backend_coord(&(x.low, *at));
-        write(area, label, (left - text_width(label) - 10, at - 7), INK)?;
-    }
-    area.draw(&Rectangle::new([(left, top), (right, bottom)], INK))?;
-
-    if let Some(line) = line.map(|line| y.place(line)) {
-        let ends = [(x.low, line), (x.high, line)];
-        chart.draw_series([PathElement::new(ends, FLOOR.stroke_width(2))])?;
-    }
-    let curve: Vec<(f64, f64)> = points.iter().map(|&(step, loss)| (step, y.place(loss))).collect();
-    if let [point] = curve[..] {
-        chart.draw_series([Circle::new(point, 4, LOSS.filled())])?;
-    }
-    // One line a step: the sharp corners of a single path would be drawn as long spikes.
-    let lines = curve.windows(2);
-    chart.draw_series(lines.map(|ends| PathElement::new(ends, LOSS.stroke_width(2))))?;
-
-    let caption = format!("loss (last: {})", significant(last.1));
-    write(area, &caption, (left, top - 28), LOSS)?;
-    if let Some(floor) = floor {
-        let caption = format!("optimum: {}", significant(floor));
-        write(area, &caption, (right - text_width(&caption), top - 28), FLOOR)?;
-    }
-    let middle = (left + right - text_width("step")) / 2;
-    write(area, "step", (middle, bottom + 40), INK)
-}
-
-/// How values lie along an axis.
-#[derive(Clone, Copy, PartialEq)]
-enum Scale {
-    /// Whole numbers from end to end.
-    Steps,
-    /// Evenly, with room at the ends.
-    Linear,
-    /// By their logarithms, with room at the ends.
-    Logarithmic,
-}
-
-/// One axis of the loss curve.
-struct Axis {
-    scale: Scale,
-    low: f64,
-    high: f64,
-    /// Where grid lines are, and the values that they stand for.
-    ticks: Vec<(f64, String)>,
-}
-
-impl Axis {
-    /// An axis with room for all values.
-    fn new(values: impl IntoIterator<Item = f64>, scale: Scale) -> Self {
-        let mut axis =
-            Self { scale, low: f64::INFINITY, high: f64::NEG_INFINITY, ticks: Vec::new() };
-        for value in values {
-            let place = axis.place(value);
-            axis.low = axis.low.min(place);
-            axis.high = axis.high.max(place);
-        }
-        // Equal values still need an axis of some length.
-        let (span, size) = (axis.high - axis.low, axis.low.abs().max(axis.high.abs()));
-        let room = match scale {
-            Scale::Steps => 0.0,
-            Scale::Linear if size < f64::from(f32::MIN_POSITIVE) => 1.0,
-            Scale::Linear => (0.05 * span).max(0.01 * size),
-            Scale::Logarithmic => (0.05 * span).max(0.005),
-        };
-        axis.low -= room;
-        axis.high += room;
-        if scale == Scale::Steps {
-            axis.high = axis.high.max(axis.low + 1.0);
-        }
-
-        let (low, high) = (axis.low, axis.high);
-        let ticks = match scale {
-            Scale::Steps => even_ticks(low, high, 1.0),
-            Scale::Linear => even_ticks(low, high, 0.0),
-            Scale::Logarithmic if high - low < 0.8 => {
-                even_ticks(10_f64.powf(low), 10_f64.powf(high), 0.0)
-            }
-            Scale::Logarithmic => decade_ticks(low, high),
-        };
-        axis.ticks = ticks.into_iter().map(|(value, label)| (axis.place(value), label)).collect();
-        axis
-    }
-
-    /// Where a value lies.
-    fn place(&self, value: f64) -> f64 {
-        if self.scale == Scale::Logarithmic { value.log10() } else { value }
-    }
-}
-
-/// Multiples of 1, 2 or 5 times a power of ten: at most nine, and at least `least` apart.
-fn even_ticks(low: f64, high: f64, least: f64) -> Vec<(f64, String)> {
-    let wanted = ((high - low) / 8.0).max(least);
-    let exponent = wanted.log10().floor() as i32;
-    let unit = 10_f64.powi(exponent);
-    let (step, exponent) = match wanted / unit {
-        times if times <= 1.0 => (unit, exponent),
-        times if times <= 2.0 => (2.0 * unit, exponent),
-        times if times <= 5.0 => (5.0 * unit, exponent),
-        _ => (10.0 * unit, exponent + 1),
+    let swatch = |colour: RGBColor| {
+        move |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(2))
     };
-    let multiples = (low / step).ceil() as i64..=(high / step).floor() as i64;
-    multiples.map(|times| times as f64 * step).map(|at| (at, label(at, exponent))).collect()
+    // One line a step: the sharp corners of a single path would be drawn as long spikes.
+    let lines = points.windows(2);
+    chart
+        .draw_series(lines.map(|ends| PathElement::new(ends, LOSS.stroke_width(2))))?
+        .label(format!("loss, {} at the end", label(last.1)))
+        .legend(swatch(LOSS));
+    chart.draw_series([Circle::new(last, 4, LOSS.filled())])?;
+    if let Some(floor) = floor {
+        let line = line.map(|line| [(0, line), (end, line)]);
+        chart
+            .draw_series(line.map(|ends| PathElement::new(ends, FLOOR.stroke_width(2))))?
+            .label(format!("optimum, {}", label(floor)))
+            .legend(swatch(FLOOR));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(PAPER.mix(0.85))
+        .border_style(GRID)
+        .label_font(text)
+        .legend_area_size(32)
+        .margin(12)
+        .draw()
 }
 
-/// Powers of ten between powers of ten, and where few some of their multiples.
-fn decade_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
-    let factors: &[f64] = match high - low {
-        ..2.0 => &[1.0, 2.0, 3.0, 5.0, 7.0],
-        ..3.5 => &[1.0, 2.0, 5.0],
+/// Labelled values of a logarithmic axis. By itself, plotters labels powers of ten alone.
+fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
+    // In this unit, no value is so small that plotters takes it for zero.
+    let unit = 10_f64.powf(low.log10().floor());
+    let (low, high) = (low / unit, high / unit);
+    let factors: &[f64] = match high / low {
+        ..7.0 => {
+            let even = RangedCoordf64::from(low..high).key_points(9);
+            return even.into_iter().map(|tick| tick * unit).collect();
+        }
+        ..50.0 => &[1.0, 2.0, 3.0, 5.0, 7.0],
+        ..1000.0 => &[1.0, 2.0, 5.0],
         _ => &[1.0],
     };
-    let apart = ((high - low) / 8.0).ceil() as usize;
-    let mut ticks = Vec::new();
-    for exponent in (low.floor() as i32..=high.floor() as i32).step_by(apart) {
-        for value in factors.iter().map(|factor| factor * 10_f64.powi(exponent)) {
-            if (low..=high).contains(&value.log10()) {
-                ticks.push((value, label(value, exponent)));
-            }
-        }
-    }
-    ticks
+    let multiples = factors.iter().flat_map(|factor| {
+        let powers = LogCoord::from((low / factor..high / factor).log_scale()).key_points(9);
+        powers.into_iter().map(move |power| power * factor * unit)
+    });
+    multiples.collect()
 }
 
-/// A number with digits down to that of the power of ten `exponent`.
-fn label(value: f64, exponent: i32) -> String {
-    if value == 0.0 {
-        return "0".to_owned();
-    }
-    let leading = value.abs().log10().floor() as i32;
-    if (-4..7).contains(&leading) {
-        format!("{value:.*}", usize::try_from(-exponent).unwrap_or(0))
+/// A number with at most six significant digits.
+fn label(value: f64) -> String {
+    let rounded = format!("{value:.5e}").parse().unwrap_or(value);
+    if rounded == 0.0 || (1e-4..1e7).contains(&rounded.abs()) {
+        rounded.to_string()
     } else {
-        format!("{value:.*e}", usize::try_from(leading - exponent).unwrap_or(0))
-    }
-}
-
-/// A number with five significant digits.
-fn significant(value: f64) -> String {
-    label(value, (value.abs().log10().floor() as i32).saturating_sub(4))
-}
-
-/// Pixels to each side of a dot of a glyph.
-const DOT: i32 = 2;
-/// Pixels from one glyph to the next.
-const ADVANCE: i32 = 6 * DOT;
-
-/// How wide a text is, in pixels.
-fn text_width(text: &str) -> i32 {
-    text.chars().count() as i32 * ADVANCE - DOT
-}
-
-/// Writes a text whose upper left corner is `at`.
-fn write<'a>(area: &Area<'a>, text: &str, at: (i32, i32), colour: RGBColor) -> Drawn<'a> {
-    for (index, letter) in (0..).zip(text.chars()) {
-        for (row, dots) in (0..).zip(glyph(letter)) {
-            for column in (0..5).filter(|column| dots & (0b10000 >> column) != 0) {
-                let (x, y) = (at.0 + index * ADVANCE + column * DOT, at.1 + row * DOT);
-                let dot = [(x, y), (x + DOT, y + DOT)];
-                area.draw(&Rectangle::new(dot, colour.filled()))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The dots of a letter, row by row. Only what the loss curve says has a glyph.
-#[rustfmt::skip]
-fn glyph(letter: char) -> [u8; 7] {
-    match letter {
-        '0' => [0b01110, 0b10001, 0b10011, 0b10101, 0b11001, 0b10001, 0b01110],
-        '1' => [0b00100, 0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110],
-        '2' => [0b01110, 0b10001, 0b00001, 0b00110, 0b01000, 0b10000, 0b11111],
-        '3' => [0b01110, 0b10001, 0b00001, 0b00110, 0b00001, 0b10001, 0b01110],
-        '4' => [0b00010, 0b00110, 0b01010, 0b10010, 0b11111, 0b00010, 0b00010],
-        '5' => [0b11111, 0b10000, 0b11110, 0b00001, 0b00001, 0b10001, 0b01110],
-        '6' => [0b00110, 0b01000, 0b10000, 0b11110, 0b10001, 0b10001, 0b01110],
-        '7' => [0b11111, 0b00001, 0b00010, 0b00100, 0b01000, 0b01000, 0b01000],
-        '8' => [0b01110, 0b10001, 0b10001, 0b01110, 0b10001, 0b10001, 0b01110],
-        '9' => [0b01110, 0b10001, 0b10001, 0b01111, 0b00001, 0b00010, 0b01100],
-        '-' => [0b00000, 0b00000, 0b00000, 0b11111, 0b00000, 0b00000, 0b00000],
-        '.' => [0b00000, 0b00000, 0b00000, 0b00000, 0b00000, 0b01100, 0b01100],
-        ':' => [0b00000, 0b01100, 0b01100, 0b00000, 0b01100, 0b01100, 0b00000],
-        '(' => [0b00010, 0b00100, 0b01000, 0b01000, 0b01000, 0b00100, 0b00010],
-        ')' => [0b01000, 0b00100, 0b00010, 0b00010, 0b00010, 0b00100, 0b01000],
-        'a' => [0b00000, 0b00000, 0b01110, 0b00001, 0b01111, 0b10001, 0b01111],
-        'e' => [0b00000, 0b00000, 0b01110, 0b10001, 0b11111, 0b10000, 0b01110],
-        'i' => [0b00100, 0b00000, 0b01100, 0b00100, 0b00100, 0b00100, 0b01110],
-        'l' => [0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110],
-        'm' => [0b00000, 0b00000, 0b11010, 0b10101, 0b10101, 0b10101, 0b10101],
-        'o' => [0b00000, 0b00000, 0b01110, 0b10001, 0b10001, 0b10001, 0b01110],
-        'p' => [0b00000, 0b00000, 0b11110, 0b10001, 0b11110, 0b10000, 0b10000],
-        's' => [0b00000, 0b00000, 0b01111, 0b10000, 0b01110, 0b00001, 0b11110],
-        't' => [0b01000, 0b01000, 0b11100, 0b01000, 0b01000, 0b01001, 0b00110],
-        'u' => [0b00000, 0b00000, 0b10001, 0b10001, 0b10001, 0b10011, 0b01101],
-        _ => [0; 7],
+        format!("{rounded:e}")
     }
 }

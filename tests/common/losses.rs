@@ -212,6 +212,14 @@ pub fn more_than_a_million_quads(loss: Loss) {
     on_every_adapter(|rig| check(rig, &Case::new(loss, [1_200_003, 1], Place::Tight)));
 }
 
+/// A device may allow fewer workgroups in a dimension than a loss takes elsewhere.
+pub fn few_workgroups_take_more_rounds(loss: Loss) {
+    on_every_adapter(|rig| {
+        let narrow = rig.with_limits(|limits| limits.max_compute_workgroups_per_dimension = 6);
+        check(&narrow, &Case::new(loss, [30_000, 1], Place::Tight));
+    });
+}
+
 /// A loss alone needs no `saved` and writes nothing but the loss.
 pub fn without_delta_only_the_loss_is_computed(loss: Loss) {
     on_every_adapter(|rig| {

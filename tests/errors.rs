@@ -1,0 +1,1262 @@
+//! Every error: a call that gets it, its fields, its message, and that nothing was written.
+//!
+//! An error that goes past a call's result to wgpu's uncaptured-error handler makes that panic: none
+//! of these tests sets another one, so each of them would notice.
+
+mod common;
+
+use std::process::Command;
+
+use common::calls::{Blamed, CALLS, Call, Operand, Operands, Role, SMALL, Sizes, settings};
+use common::{Rig, USAGES, buffer, on_every_adapter, once_per_adapter};
+use tied_linear::headless::Gpu;
+use tied_linear::kernels::{
+    AdamSettings, AdamState, AdamUpdate, Linear, LossGradient, SHADERS, SgdSettings, SgdState,
+    SgdUpdate,
+};
+use tied_linear::{
+    Activation, Decoder, ElementType, Encoder, Error, Gradients, KernelOptions, Kernels,
+    LayerBackward, Layout, Matrix, Optimizer, OptimizerSettings, Readback, Result, Tape,
+    TiedLinear, TiedLinearOptions, TrainingOptions, TrainingStep, Weight, wgpu,
+};
+
+// The operands of every call.
+
+#[test]
+fn the_calls_of_the_table_are_valid_as_they_stand() {
+    once_per_adapter(|rig| {
+        for call in CALLS {
+            let commands = (call.make)(&rig.kernels, &Operands::new(rig, call, SMALL));
+            assert!(!commands.expect(call.name).is_empty(), "{}", call.name);
+        }
+    });
+}
+
+#[test]
+fn a_wrong_shape_of_any_operand_is_refused() {
+    once_per_adapter(|rig| {
+        for_each_operand(rig, |what, call, operand, operands| {
+            for (dimension, blamed) in operand.blamed.into_iter().enumerate() {
+                let right = operand.shape(SMALL);
+                let mut wrong = right;
+                wrong[dimension] += 1;
+                let what = format!("{what}, {wrong:?}");
+                let matrix = rig.kernels.zeros("wrong", wrong[0], wrong[1]).unwrap();
+                let result = (call.make)(&rig.kernels, &operands.with(operand.name, matrix));
+                match blamed {
+                    Blamed::Itself => {
+                        expect_error(&what, result, shape(operand.name, right, wrong));
+                    }
+                    Blamed::Other(other) => {
+                        let longer = SMALL.longer(operand.lengths[dimension]);
+                        let [expected, given] =
+                            [longer, SMALL].map(|sizes| call.operand(other).shape(sizes));
+                        expect_error(&what, result, shape(other, expected, given));
+                    }
+                    Blamed::Nobody => assert!(result.is_ok(), "{what}: {:?}", result.err()),
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn half_precision_is_refused_for_any_operand() {
+    let check = |rig: &Rig, reason| {
+        for_each_bound_operand(rig, |what, call, operand, operands| {
+            let [rows, columns] = operand.shape(SMALL);
+            let layout = Layout { element: ElementType::F16, ..Layout::contiguous(rows, columns) };
+            let matrix = Matrix::view(operands.get(operand.name).buffer(), layout).unwrap();
+            let result = (call.make)(&rig.kernels, &operands.with(operand.name, matrix));
+            let want =
+                Error::ElementType { operand: operand.name, given: ElementType::F16, reason };
+            expect_error(what, result, want);
+        });
+    };
+    once_per_adapter(|rig| {
+        check(rig, "it was made without the feature SHADER_F16");
+        let half = wgpu::Features::SHADER_F16;
+        if rig.gpu.adapter.features().contains(half) {
+            check(&with_features(rig, half), "no kernel takes it yet");
+        } else {
+            println!("NOT RUN: the adapter has no SHADER_F16");
+        }
+    });
+}
+
+#[test]
+fn a_buffer_without_storage_usage_is_refused_for_any_operand() {
+    once_per_adapter(|rig| {
+        for_each_bound_operand(rig, |what, call, operand, operands| {
+            let given = USAGES - wgpu::BufferUsages::STORAGE;
+            let matrix = matrix_with(rig, operand.shape(SMALL), given);
+            let result = (call.make)(&rig.kernels, &operands.with(operand.name, matrix));
+            let needed = wgpu::BufferUsages::STORAGE;
+            expect_error(what, result, usage(operand.name, needed, given));
+        });
+    });
+}
+
+#[test]
+fn an_output_in_the_buffer_of_any_other_operand_is_refused() {
+    once_per_adapter(|rig| {
+        for_each_bound_operand(rig, |what, call, output, operands| {
+            let bound = |other: &&Operand| other.name != output.name && other.role != Role::State;
+            let others = call.operands.iter().filter(bound);
+            for other in others.filter(|_| output.is_written()) {
+                // The same bytes, and apart in both orders.
+                for offsets in [[0, 0], [0, 64], [64, 0]] {
+                    let what = format!("{what} and {} at {offsets:?}", other.name);
+                    let buffer = buffer(&rig.gpu.device, 4 * 128, USAGES);
+                    let view = |operand: &Operand, offset| {
+                        let [rows, columns] = operand.shape(SMALL);
+                        view_at(&buffer, offset, rows, columns)
+                    };
+                    let operands = operands
+                        .with(output.name, view(output, offsets[0]))
+                        .with(other.name, view(other, offsets[1]));
+                    let error = expect_any_error(&what, (call.make)(&rig.kernels, &operands));
+                    let names = |output, other| error == Error::Aliased { output, other };
+                    // Of two outputs, either may be named first.
+                    assert!(
+                        names(output.name, other.name)
+                            || other.is_written() && names(other.name, output.name),
+                        "{what}: {error:?}"
+                    );
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn a_matrix_of_another_device_is_refused_for_any_operand() {
+    once_per_adapter(|rig| {
+        let twin = twin(rig);
+        for_each_bound_operand(rig, |what, call, operand, operands| {
+            let foreign = matrix_with(&twin, operand.shape(SMALL), USAGES);
+            let result = (call.make)(&rig.kernels, &operands.with(operand.name, foreign));
+            expect_refused(what, result);
+        });
+    });
+}
+
+#[test]
+fn a_destroyed_buffer_is_refused_for_any_operand() {
+    once_per_adapter(|rig| {
+        for_each_bound_operand(rig, |what, call, operand, operands| {
+            let destroyed = matrix_with(rig, operand.shape(SMALL), USAGES);
+            destroyed.buffer().destroy();
+            let result = (call.make)(&rig.kernels, &operands.with(operand.name, destroyed));
+            expect_refused(what, result);
+        });
+    });
+}
+
+#[test]
+fn a_binding_over_the_limit_is_refused_for_any_operand() {
+    once_per_adapter(|rig| {
+        // A binding starts at a multiple of 256 bytes: with a matrix at byte 252 it starts at 0.
+        let rig = &rig.with_limits(|limits| {
+            limits.min_storage_buffer_offset_alignment = 256;
+            limits.max_storage_buffer_binding_size = 252;
+        });
+        let buffer = buffer(&rig.gpu.device, 1024, USAGES);
+        for_each_bound_operand(rig, |what, call, operand, operands| {
+            let [rows, columns] = operand.shape(SMALL);
+            let matrix = view_at(&buffer, 63, rows, columns);
+            let needed = matrix.byte_range().end;
+            let result = (call.make)(&rig.kernels, &operands.with(operand.name, matrix));
+            let name = "max_storage_buffer_binding_size";
+            expect_error(what, result, limit(operand.name, name, needed, 252));
+        });
+        // One element on, the limit is just met.
+        Weight::new(&rig.kernels, view_at(&buffer, 64, 7, 9)).unwrap();
+    });
+}
+
+#[test]
+fn settings_that_cannot_be_bound_are_refused() {
+    once_per_adapter(|rig| {
+        let device = &rig.gpu.device;
+        let uniform = wgpu::BufferUsages::UNIFORM;
+        let destroyed = settings(device, uniform);
+        destroyed.destroy();
+        let bad = [
+            ("without uniform usage", buffer(device, 256, USAGES)),
+            ("of another device", settings(&twin(rig).gpu.device, uniform)),
+            ("destroyed", destroyed),
+            ("too small", buffer(device, 8, uniform)),
+        ];
+        for call in updates() {
+            let operands = Operands::new(rig, call, SMALL);
+            for (what, settings) in &bad {
+                let operands = operands.with_settings(settings.clone());
+                let what = format!("{}, settings {what}", call.name);
+                expect_any_error(&what, (call.make)(&rig.kernels, &operands));
+            }
+        }
+    });
+}
+
+#[test]
+fn settings_in_the_parameters_buffer_are_refused() {
+    once_per_adapter(|rig| {
+        for call in updates() {
+            let shared = buffer(&rig.gpu.device, 256, USAGES | wgpu::BufferUsages::UNIFORM);
+            let [rows, columns] = call.operand("value").shape(SMALL);
+            let operands = Operands::new(rig, call, SMALL)
+                .with("value", Matrix::new(&shared, rows, columns).unwrap())
+                .with_settings(shared);
+            expect_any_error(call.name, (call.make)(&rig.kernels, &operands));
+        }
+    });
+}
+
+// The device's limits.
+
+#[test]
+fn a_kernel_over_the_limits_of_the_device_is_refused() {
+    type Lower = fn(&mut wgpu::Limits);
+    type Need = fn(&tied_linear::shader::Shader) -> u32;
+    let lowered: [(&str, u32, Lower, Need); 4] = [
+        (
+            "max_compute_workgroup_size_x",
+            32,
+            |limits| limits.max_compute_workgroup_size_x = 32,
+            |shader| shader.workgroup_size,
+        ),
+        (
+            "max_compute_invocations_per_workgroup",
+            32,
+            |limits| limits.max_compute_invocations_per_workgroup = 32,
+            |shader| shader.workgroup_size,
+        ),
+        (
+            "max_compute_workgroup_storage_size",
+            4,
+            |limits| limits.max_compute_workgroup_storage_size = 4,
+            |shader| shader.workgroup_bytes,
+        ),
+        (
+            "max_storage_buffers_per_shader_stage",
+            1,
+            |limits| limits.max_storage_buffers_per_shader_stage = 1,
+            |shader| shader.storage_buffers(),
+        ),
+    ];
+    once_per_adapter(|rig| {
+        for (name, available, lower, need) in lowered {
+            let rig = &rig.with_limits(lower);
+            for call in CALLS {
+                let what = format!("{} with a {name} of {available}", call.name);
+                let shader = SHADERS.iter().find(|shader| shader.name == call.shader);
+                let needed = need(shader.unwrap());
+                let result = (call.make)(&rig.kernels, &Operands::new(rig, call, SMALL));
+                if needed > available {
+                    let [needed, available] = [needed, available].map(u64::from);
+                    expect_error(&what, result, limit(call.shader, name, needed, available));
+                } else {
+                    assert!(result.is_ok(), "{what}: {:?}", result.err());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn limits_that_just_suffice_are_enough() {
+    once_per_adapter(|rig| {
+        let most = |of: fn(&tied_linear::shader::Shader) -> u32| {
+            SHADERS.iter().map(|shader| of(shader)).max().unwrap()
+        };
+        let workgroup_size = most(|shader| shader.workgroup_size);
+        let rig = &rig.with_limits(|limits| {
+            limits.max_compute_workgroup_size_x = workgroup_size;
+            limits.max_compute_invocations_per_workgroup = workgroup_size;
+            limits.max_compute_workgroup_storage_size = most(|shader| shader.workgroup_bytes);
+            limits.max_storage_buffers_per_shader_stage = most(|shader| shader.storage_buffers());
+        });
+        for call in CALLS {
+            let result = (call.make)(&rig.kernels, &Operands::new(rig, call, SMALL));
+            assert!(result.is_ok(), "{}: {:?}", call.name, result.err());
+        }
+    });
+}
+
+/// For calls whose number of workgroups grows with their matrices: sizes that take three and five.
+fn three_and_five_workgroups(call: &str) -> Option<[Sizes; 2]> {
+    let sizes = |inputs, hidden| Sizes { batch: 5, inputs, hidden };
+    Some(match call {
+        "encode" | "code_gradient" | "backward" | "bias_gradient" => [sizes(2, 150), sizes(2, 257)],
+        "decode" | "input_gradient" => [sizes(150, 2), sizes(257, 2)],
+        "activation_gradient" | "sgd" | "adam" => [sizes(600, 5), sizes(1021, 5)],
+        // These take no more workgroups than one dimension allows.
+        "squared_error" | "cross_entropy" => [sizes(1800, 1), sizes(4000, 1)],
+        _ => return None,
+    })
+}
+
+fn at_most_two_workgroups_a_dimension(rig: &Rig) -> Rig {
+    rig.with_limits(|limits| limits.max_compute_workgroups_per_dimension = 2)
+}
+
+#[test]
+fn workgroups_are_spread_over_two_dimensions_where_one_is_too_short() {
+    on_every_adapter(|wide| {
+        let narrow = at_most_two_workgroups_a_dimension(wide);
+        for call in CALLS {
+            let Some([three, _]) = three_and_five_workgroups(call.name) else {
+                continue;
+            };
+            let [got, want] = [&narrow, wide].map(|rig| {
+                let operands = Operands::new(rig, call, three);
+                let commands = (call.make)(&rig.kernels, &operands).expect(call.name);
+                rig.run(&commands);
+                operands.bits(rig)
+            });
+            // The losses' sums over the workgroups may be in another order.
+            let same = if call.shader == "squared_error" || call.shader == "cross_entropy" {
+                got[..4] == want[..4]
+            } else {
+                got == want
+            };
+            assert!(same, "{}: {got:?}, but want {want:?}", call.name);
+        }
+    });
+}
+
+#[test]
+fn more_workgroups_than_two_dimensions_hold_are_refused() {
+    once_per_adapter(|rig| {
+        let rig = &at_most_two_workgroups_a_dimension(rig);
+        for call in CALLS {
+            let Some([_, five]) = three_and_five_workgroups(call.name) else {
+                continue;
+            };
+            let operands = Operands::new(rig, call, five);
+            let result = (call.make)(&rig.kernels, &operands);
+            if call.name == "squared_error" || call.name == "cross_entropy" {
+                rig.run(&result.expect(call.name));
+            } else {
+                let name = "max_compute_workgroups_per_dimension, squared";
+                expect_error(call.name, result, limit(call.shader, name, 5, 4));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_buffer_over_the_limit_is_refused() {
+    once_per_adapter(|rig| {
+        let rig = &rig.with_limits(|limits| {
+            limits.max_buffer_size = 1 << 16;
+        });
+        let kernels = &rig.kernels;
+        let over = |what, needed| limit(what, "max_buffer_size", needed, 1 << 16);
+        let fits = kernels.zeros("fits", 128, 128).unwrap();
+        assert_eq!(fits.byte_range(), 0..1 << 16);
+        let bytes = 4 * 128 * 129;
+        expect_error("zeros", kernels.zeros("m", 128, 129), over("m", bytes));
+        let values = vec![0.0; 128 * 129];
+        let result = kernels.matrix("m", 129, 128, &values);
+        expect_error("matrix", result, over("m", bytes));
+
+        let options = TiedLinearOptions::new(128, 129);
+        let result = TiedLinear::new(kernels, &options);
+        expect_error("layer", result, over("weight", bytes));
+        let layer = TiedLinear::new(kernels, &TiedLinearOptions::new(1, 1)).unwrap();
+        let result = Tape::new(&layer, (1 << 14) + 1);
+        expect_error("tape", result, over("code", (1 << 16) + 4));
+
+        // Rows of a moment are padded to whole quads.
+        let narrow = kernels.zeros("narrow", 4097, 1).unwrap();
+        let result = SgdState::new(kernels, &narrow);
+        expect_error("state", result, over("velocity", (1 << 16) + 16));
+        let result = AdamState::new(kernels, &narrow);
+        expect_error("state", result, over("first moment", (1 << 16) + 16));
+    });
+}
+
+#[test]
+fn sizes_beyond_any_buffer_are_refused() {
+    once_per_adapter(|rig| {
+        let most = u32::MAX;
+        expect_limit("zeros", rig.kernels.zeros("m", most, most));
+        // 2³² rows of 2³⁰ values: 2⁶⁴ bytes, which is 0 in 64 bits.
+        expect_limit("zeros", rig.kernels.zeros("m", 1 << 31, 1 << 31));
+        expect_any_error("matrix", rig.kernels.matrix("m", most, most, &[]));
+        let options = TiedLinearOptions::new(most, most);
+        expect_limit("layer", TiedLinear::new(&rig.kernels, &options));
+    });
+}
+
+// Views and host data.
+
+#[test]
+fn a_view_that_does_not_fit_is_refused() {
+    let layout = |offset, rows, columns, row_stride, element| Layout {
+        offset,
+        rows,
+        columns,
+        row_stride,
+        element,
+    };
+    let [half, single] = [ElementType::F16, ElementType::F32];
+    let does_not_fit = |needed| Error::DoesNotFit { needed, given: 240 };
+    let row_stride = |columns, row_stride| Error::RowStride { columns, row_stride };
+    let many =
+        |needed| limit("matrix", "of elements that a kernel can count", needed, (1 << 31) - 1);
+    let cases = [
+        (layout(0, 3, 5, 4, single), row_stride(5, 4)),
+        (layout(0, 0, 5, 0, single), row_stride(5, 0)),
+        (layout(0, 1, u32::MAX, 0, single), row_stride(u32::MAX, 0)),
+        (layout(0, 61, 1, 1, single), does_not_fit(244)),
+        (layout(1, 6, 10, 10, single), does_not_fit(244)),
+        (layout(1, 12, 10, 10, half), does_not_fit(242)),
+        (layout(60, 1, 1, 1, single), does_not_fit(244)),
+        (layout(0, 4, 1, 20, single), does_not_fit(244)),
+        // An empty view may start at the end, but not behind it.
+        (layout(61, 0, 1, 1, single), does_not_fit(244)),
+        // No sum or product wraps around.
+        (layout(u64::MAX, 1, 1, 1, single), does_not_fit(u64::MAX)),
+        (layout(u64::MAX / 4 + 1, 1, 1, 1, single), does_not_fit(u64::MAX)),
+        (layout(u64::MAX / 4, 1, 1, 1, single), does_not_fit(u64::MAX)),
+        (layout(u64::MAX, 0, 0, 0, single), does_not_fit(u64::MAX)),
+        (layout(0, 1 << 16, 1 << 15, 1 << 15, single), many(1 << 31)),
+        (layout(0, 2, 1, (1 << 31) - 1, single), many(1 << 31)),
+        (
+            layout(u64::MAX, u32::MAX, u32::MAX, u32::MAX, single),
+            many(u64::from(u32::MAX) * u64::from(u32::MAX)),
+        ),
+    ];
+    once_per_adapter(|rig| {
+        let buffer = buffer(&rig.gpu.device, 240, USAGES);
+        for (layout, want) in cases.clone() {
+            let what = format!("{layout:?}");
+            expect_error(&what, Matrix::view(&buffer, layout), want);
+        }
+        let result = Matrix::new(&buffer, 8, 8);
+        expect_error("new", result, does_not_fit(256));
+        for layout in [
+            layout(0, 6, 10, 10, single),
+            layout(0, 12, 10, 10, half),
+            layout(59, 1, 1, 1, single),
+            // What lies behind the last row is not needed.
+            layout(0, 3, 20, 20, single),
+            layout(0, 2, 1, 59, single),
+            layout(60, 0, 1, 1, single),
+        ] {
+            Matrix::view(&buffer, layout).expect("fits");
+        }
+    });
+}
+
+#[test]
+fn a_row_range_beyond_the_rows_is_refused_and_named() {
+    once_per_adapter(|rig| {
+        let matrix = rig.kernels.zeros("m", 40, 5).unwrap();
+        for [start, end] in [[0, 41], [38, 57], [40, 41], [23, u32::MAX], [58, 58]] {
+            let what = format!("{start}..{end}");
+            let message = expect_any_error(&what, matrix.row_range(start..end)).to_string();
+            assert!(message.contains("40") && message.contains(&end.to_string()), "{message}");
+        }
+    });
+}
+
+#[test]
+fn a_reversed_row_range_is_refused_and_named() {
+    once_per_adapter(|rig| {
+        let matrix = rig.kernels.zeros("m", 40, 5).unwrap();
+        let [start, end] = [36, 21];
+        let message = expect_any_error("reversed", matrix.row_range(start..end)).to_string();
+        assert!(message.contains("36") && message.contains("21"), "{message}");
+    });
+}
+
+#[test]
+fn host_data_of_another_length_is_refused() {
+    once_per_adapter(|rig| {
+        let Gpu { device, queue, .. } = &rig.gpu;
+        let matrix = rig.kernels.matrix("m", 2, 3, &[1.0; 6]).unwrap();
+        let length = |expected, given| Error::Length { expected, given };
+        for given in [0, 5, 7] {
+            let values = vec![2.0; given];
+            let want = length(6, given as u64);
+            let what = format!("{given} values");
+            expect_error(&what, matrix.write(device, queue, &values), want.clone());
+            expect_error(&what, rig.kernels.matrix("m", 2, 3, &values), want);
+        }
+        let empty = rig.kernels.zeros("empty", 0, 3).unwrap();
+        let result = empty.write(device, queue, &[2.0]);
+        expect_error("an empty matrix", result, length(0, 1));
+        assert_eq!(rig.get(&matrix), [1.0; 6]);
+    });
+}
+
+#[test]
+fn host_data_is_not_copied_to_or_from_an_unfit_buffer() {
+    once_per_adapter(|rig| {
+        let Gpu { device, queue, .. } = &rig.gpu;
+        let twin = twin(rig);
+        let [source, target] = [wgpu::BufferUsages::COPY_SRC, wgpu::BufferUsages::COPY_DST];
+
+        let given = USAGES - target;
+        let result = matrix_with(rig, [2, 2], given).write(device, queue, &[1.0; 4]);
+        expect_error("write", result, usage("matrix", target, given));
+        let given = USAGES - source;
+        let unreadable = matrix_with(rig, [2, 2], given);
+        let want = usage("matrix", source, given);
+        let result = unreadable.read_blocking(device, queue);
+        expect_error("read_blocking", result, want.clone());
+        let result = pollster::block_on(unreadable.read(device, queue));
+        expect_error("read", result, want.clone());
+        expect_error("readback", Readback::new(device, &unreadable), want);
+
+        let matrix = rig.kernels.matrix("m", 2, 2, &[1.0; 4]).unwrap();
+        let layout = Layout { element: ElementType::F16, ..matrix.layout() };
+        let half = Matrix::view(matrix.buffer(), layout).unwrap();
+        let want = Error::ElementType {
+            operand: "matrix",
+            given: ElementType::F16,
+            reason: "host data is written and read as f32",
+        };
+        let result = half.write(device, queue, &[2.0; 4]);
+        expect_error("write", result, want.clone());
+        let result = half.read_blocking(device, queue);
+        expect_error("read_blocking", result, want.clone());
+        expect_error("readback", Readback::new(device, &half), want);
+
+        let Gpu { device, queue, .. } = &twin.gpu;
+        let result = matrix.write(device, queue, &[2.0; 4]);
+        expect_refused("write by another device", result);
+        let result = matrix.read_blocking(device, queue);
+        expect_refused("read by another device", result);
+        assert_eq!(rig.get(&matrix), [1.0; 4]);
+
+        matrix.buffer().destroy();
+        let Gpu { device, queue, .. } = &rig.gpu;
+        let result = matrix.write(device, queue, &[2.0; 4]);
+        expect_refused("write to a destroyed buffer", result);
+        let result = matrix.read_blocking(device, queue);
+        expect_refused("read of a destroyed buffer", result);
+    });
+}
+
+#[test]
+fn a_readback_of_another_device_is_refused() {
+    once_per_adapter(|rig| {
+        let twin = twin(rig);
+        let matrix = rig.kernels.zeros("m", 2, 2).unwrap();
+        // Waiting for the other device would never end.
+        let readback = Readback::new(&rig.gpu.device, &matrix).unwrap();
+        let result = readback.read(&twin.gpu.device).map(drop);
+        expect_any_error("read", result);
+        // Recording such a copy is an error of the host's encoder, past any result.
+        let result = Readback::new(&twin.gpu.device, &matrix);
+        expect_any_error("new", result);
+    });
+}
+
+// Layers and optimizers.
+
+/// A layer that keeps both pre-activations, and all that its passes take.
+struct LayerParts {
+    layer: TiedLinear,
+    tape: Tape,
+    gradients: Gradients,
+    input: Matrix,
+    output_gradient: Matrix,
+    code_gradient: Matrix,
+    input_gradient: Matrix,
+}
+
+impl LayerParts {
+    fn new(kernels: &Kernels) -> Self {
+        let Sizes { batch, inputs, hidden } = SMALL;
+        let options = TiedLinearOptions::new(inputs, hidden)
+            .with_activations(Activation::GeluTanh, Activation::Silu);
+        let layer = TiedLinear::new(kernels, &options).unwrap();
+        let zeros = |columns| kernels.zeros("test", batch, columns).unwrap();
+        Self {
+            tape: Tape::new(&layer, batch).unwrap(),
+            gradients: Gradients::new(&layer).unwrap(),
+            input: zeros(inputs),
+            output_gradient: zeros(inputs),
+            code_gradient: zeros(hidden),
+            input_gradient: zeros(inputs),
+            layer,
+        }
+    }
+
+    fn forward(&self) -> Result<()> {
+        self.layer.forward(&self.input, &self.tape).map(drop)
+    }
+
+    fn backward(&self) -> Result<()> {
+        let call = LayerBackward::new(&self.input, &self.tape, &self.gradients)
+            .with_output_gradient(Some(&self.output_gradient))
+            .with_code_gradient(Some(&self.code_gradient))
+            .with_input_gradient(Some(&self.input_gradient));
+        self.layer.backward(&call).map(drop)
+    }
+}
+
+#[test]
+fn a_wrong_shape_of_anything_that_a_layer_takes_is_refused() {
+    type Set = fn(&mut LayerParts, Matrix);
+    let Sizes { batch, inputs, hidden } = SMALL;
+    let [input, code] = [[batch, inputs], [batch, hidden]];
+    let wrong = [9, 9];
+    let forward: [(Set, Error); 5] = [
+        (|parts, m| parts.input = m, shape("input", [9, inputs], wrong)),
+        (|parts, m| parts.tape.code = m, shape("output", code, wrong)),
+        (|parts, m| parts.tape.output = m, shape("output", input, wrong)),
+        (|parts, m| parts.tape.code_preactivation = Some(m), shape("preactivation", code, wrong)),
+        (
+            |parts, m| parts.tape.output_preactivation = Some(m),
+            shape("preactivation", input, wrong),
+        ),
+    ];
+    let backward: [(Set, Error); 11] = [
+        (|parts, m| parts.input = m, shape("output_delta", [batch, 9], input)),
+        (|parts, m| parts.output_gradient = m, shape("gradient", input, wrong)),
+        (|parts, m| parts.code_gradient = m, shape("extra", code, wrong)),
+        (|parts, m| parts.input_gradient = m, shape("output", input, wrong)),
+        (|parts, m| parts.tape.code = m, shape("output_delta", [9, inputs], input)),
+        (|parts, m| parts.tape.code_delta = m, shape("output", code, wrong)),
+        (|parts, m| parts.tape.output_delta = m, shape("gradient", wrong, input)),
+        (|parts, m| parts.tape.code_preactivation = Some(m), shape("saved", code, wrong)),
+        (|parts, m| parts.tape.output_preactivation = Some(m), shape("saved", input, wrong)),
+        (|parts, m| parts.gradients.weight = m, shape("gradient", [hidden, inputs], wrong)),
+        (|parts, m| parts.gradients.encoder_bias = Some(m), shape("gradient", [1, hidden], wrong)),
+    ];
+    once_per_adapter(|rig| {
+        let parts = LayerParts::new(&rig.kernels);
+        parts.forward().expect("valid as it stands");
+        parts.backward().expect("valid as it stands");
+        let spoilt = |set: Set| {
+            let mut parts = LayerParts::new(&rig.kernels);
+            set(&mut parts, rig.kernels.zeros("wrong", 9, 9).unwrap());
+            parts
+        };
+        for (set, want) in forward.clone() {
+            expect_error("forward", spoilt(set).forward(), want);
+        }
+        for (set, want) in backward.clone() {
+            expect_error("backward", spoilt(set).backward(), want);
+        }
+        let set: Set = |parts, m| parts.gradients.decoder_bias = Some(m);
+        let want = shape("gradient", [1, inputs], wrong);
+        expect_error("backward", spoilt(set).backward(), want);
+    });
+}
+
+#[test]
+fn a_bias_of_another_length_is_refused() {
+    once_per_adapter(|rig| {
+        let kernels = &rig.kernels;
+        let weight = Weight::new(kernels, kernels.zeros("w", 3, 7).unwrap()).unwrap();
+        for [rows, columns] in [[1, 7], [1, 4], [2, 3], [3, 1]] {
+            let bias = kernels.zeros("b", rows, columns).unwrap();
+            let result = Encoder::new(kernels, &weight, Some(bias), Activation::Relu);
+            expect_error("encoder", result, shape("bias", [1, 3], [rows, columns]));
+        }
+        for [rows, columns] in [[1, 3], [1, 8], [2, 7], [7, 1]] {
+            let bias = kernels.zeros("b", rows, columns).unwrap();
+            let result = Decoder::new(kernels, &weight, Some(bias), Activation::Relu);
+            expect_error("decoder", result, shape("bias", [1, 7], [rows, columns]));
+        }
+    });
+}
+
+#[test]
+fn a_bias_without_a_gradient_is_missed() {
+    once_per_adapter(|rig| {
+        let missing = |operand| Error::Missing { operand, reason: "the layer has this bias" };
+        let mut parts = LayerParts::new(&rig.kernels);
+        parts.gradients.encoder_bias = None;
+        expect_error("encoder", parts.backward(), missing("encoder_bias"));
+        let mut parts = LayerParts::new(&rig.kernels);
+        parts.gradients.decoder_bias = None;
+        expect_error("decoder", parts.backward(), missing("decoder_bias"));
+    });
+}
+
+#[test]
+fn a_pre_activation_that_the_tape_lacks_is_missed() {
+    once_per_adapter(|rig| {
+        let missing = Error::Missing {
+            operand: "saved",
+            reason: "this activation's derivative is computed from its input",
+        };
+        let lacking: [fn(&mut Tape); 2] =
+            [|tape| tape.code_preactivation = None, |tape| tape.output_preactivation = None];
+        for take in lacking {
+            let mut parts = LayerParts::new(&rig.kernels);
+            take(&mut parts.tape);
+            expect_error("backward", parts.backward(), missing.clone());
+        }
+    });
+}
+
+#[test]
+fn a_derivative_without_what_it_is_computed_from_is_missed() {
+    once_per_adapter(|rig| {
+        let kernels = &rig.kernels;
+        let m = || kernels.zeros("m", 2, 2).unwrap();
+        let weight = Weight::new(kernels, m()).unwrap();
+        let [a, b, c] = [m(), m(), m()];
+        let one = kernels.zeros("one", 1, 1).unwrap();
+        for activation in Activation::ALL {
+            let gradient = tied_linear::kernels::Gradient::new(&a, &b).through(activation, None);
+            let through = tied_linear::kernels::ActivationGradient {
+                gradient: &a,
+                activation,
+                saved: None,
+                delta: &b,
+            };
+            let loss =
+                LossGradient::new(&a, &b, &one).with_delta(Some(&c)).through(activation, None);
+            let results = [
+                ("code_gradient", kernels.code_gradient(&weight, &gradient)),
+                ("input_gradient", kernels.input_gradient(&weight, &gradient)),
+                ("activation_gradient", kernels.activation_gradient(&through)),
+                ("squared_error", kernels.squared_error(&loss)),
+                ("cross_entropy", kernels.cross_entropy(&loss)),
+            ];
+            for (what, result) in results {
+                let what = format!("{what} through {activation}");
+                if activation == Activation::Identity {
+                    assert!(result.is_ok(), "{what}: {:?}", result.err());
+                    continue;
+                }
+                let reason = if activation.needs_preactivation() {
+                    "this activation's derivative is computed from its input"
+                } else {
+                    "this activation's derivative is computed from its output"
+                };
+                let operand = "saved";
+                expect_error(&what, result, Error::Missing { operand, reason });
+            }
+        }
+    });
+}
+
+#[test]
+fn two_weights_are_not_tied() {
+    once_per_adapter(|rig| {
+        let kernels = &rig.kernels;
+        // Equal values, even the same buffer, but other elements.
+        let buffer = buffer(&rig.gpu.device, 64, USAGES);
+        let weight = |offset| Weight::new(kernels, view_at(&buffer, offset, 2, 3)).unwrap();
+        let [first, again, second] = [weight(0), weight(0), weight(8)];
+        let halves = |encoder: &Weight, decoder: &Weight| {
+            let encoder = Encoder::new(kernels, encoder, None, Activation::Relu).unwrap();
+            let decoder = Decoder::new(kernels, decoder, None, Activation::Relu).unwrap();
+            TiedLinear::from_halves(encoder, decoder)
+        };
+        halves(&first, &again).expect("the same elements");
+        expect_error("two weights", halves(&first, &second), Error::NotTied);
+    });
+}
+
+#[test]
+fn an_optimizer_wants_a_fitting_gradient_for_each_parameter() {
+    once_per_adapter(|rig| {
+        let parts = LayerParts::new(&rig.kernels);
+        let parameters = parts.layer.parameters();
+        let pairs = parts.gradients.pairs(&parts.layer);
+        let settings: [OptimizerSettings; 3] = [
+            SgdSettings::new(0.1).into(),
+            SgdSettings::new(0.1).with_momentum(0.9).into(),
+            AdamSettings::adam(0.1).into(),
+        ];
+        for settings in settings {
+            let optimizer = Optimizer::new(&rig.kernels, &parameters, settings).unwrap();
+            let commands = optimizer.update(&pairs).expect("valid as it stands");
+            assert_eq!(commands.len(), 3);
+            for (index, parameter) in parameters.iter().enumerate() {
+                let parameter = parameter.name;
+                let mut fewer = pairs.clone();
+                let (value, gradient) = fewer.remove(index);
+                let want = Error::NoGradient { parameter };
+                expect_error(parameter, optimizer.update(&fewer), want);
+                let wrong = rig.kernels.zeros("wrong", 9, 9).unwrap();
+                fewer.push((value, &wrong));
+                let want = shape("gradient", gradient.shape(), [9, 9]);
+                expect_error(parameter, optimizer.update(&fewer), want);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_training_step_wants_input_and_target_of_the_layers_size() {
+    once_per_adapter(|rig| {
+        let kernels = &rig.kernels;
+        let Sizes { batch, inputs, hidden } = SMALL;
+        let layer = TiedLinear::new(kernels, &TiedLinearOptions::new(inputs, hidden)).unwrap();
+        let settings = SgdSettings::new(0.1);
+        let optimizer = Optimizer::new(kernels, &layer.parameters(), settings).unwrap();
+        let gradients = Gradients::new(&layer).unwrap();
+        let step = |input: [u32; 2], target: [u32; 2]| {
+            let [input, target] =
+                [input, target].map(|[rows, columns]| kernels.zeros("x", rows, columns).unwrap());
+            let options = TrainingOptions::default();
+            TrainingStep::new(&layer, &optimizer, &gradients, &input, &target, options)
+        };
+        let right = [batch, inputs];
+        step(right, right).expect("fits");
+        let wrong = [batch, inputs + 1];
+        expect_error("input", step(wrong, right), shape("input", right, wrong));
+        expect_error("target", step(right, wrong), shape("target", right, wrong));
+        let wrong = [batch + 1, inputs];
+        expect_error("target", step(right, wrong), shape("target", right, wrong));
+    });
+}
+
+#[test]
+fn settings_outside_their_range_are_refused() {
+    let sgd = SgdSettings::new(0.1).with_momentum(0.9);
+    let adam = AdamSettings::adamw(0.1);
+    let not_negative = "a finite number of at least 0";
+    let share = "in 0 … 1, without 1";
+    let mut cases: Vec<(OptimizerSettings, _, _, f64)> = Vec::new();
+    // The last is finite, but not as the f32 that the kernels read.
+    for bad in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e39] {
+        let sgd_cases = [
+            (SgdSettings { learning_rate: bad, ..sgd }, "learning_rate"),
+            (SgdSettings { momentum: bad, ..sgd }, "momentum"),
+            (SgdSettings { weight_decay: bad, ..sgd }, "weight_decay"),
+        ];
+        let adam_cases = [
+            (AdamSettings { learning_rate: bad, ..adam }, "learning_rate"),
+            (AdamSettings { epsilon: bad, ..adam }, "epsilon"),
+            (AdamSettings { weight_decay: bad, ..adam }, "weight_decay"),
+        ];
+        cases.extend(sgd_cases.map(|(settings, name)| (settings.into(), name, not_negative, bad)));
+        cases.extend(adam_cases.map(|(settings, name)| (settings.into(), name, not_negative, bad)));
+    }
+    for bad in [-0.5, 1.0, 1.5, f64::NAN, f64::INFINITY] {
+        for betas in [[bad, 0.9], [0.9, bad]] {
+            cases.push((adam.with_betas(betas).into(), "betas", share, bad));
+        }
+    }
+    let still = SgdSettings::new(0.1).with_nesterov(true);
+    cases.push((still.into(), "momentum", "above 0 where nesterov is on", 0.0));
+
+    once_per_adapter(|rig| {
+        let parts = LayerParts::new(&rig.kernels);
+        let parameters = parts.layer.parameters();
+        for &(settings, name, expected, given) in &cases {
+            let what = format!("{settings:?}");
+            let want = Error::Setting { name, expected, given };
+            let uniform = match settings {
+                OptimizerSettings::Sgd(settings) => settings.to_uniform(),
+                OptimizerSettings::Adam(settings) => settings.to_uniform(),
+                _ => unreachable!("settings that the tests do not know"),
+            };
+            expect_error(&what, uniform, want.clone());
+            let result = Optimizer::new(&rig.kernels, &parameters, settings);
+            expect_error(&what, result, want);
+        }
+    });
+}
+
+#[test]
+fn a_learning_rate_that_is_refused_changes_nothing() {
+    once_per_adapter(|rig| {
+        let kernels = &rig.kernels;
+        let Gpu { device, queue, .. } = &rig.gpu;
+        let value = kernels.matrix("value", 1, 1, &[8.0]).unwrap();
+        let gradient = kernels.matrix("gradient", 1, 1, &[1.0]).unwrap();
+        let parameter = tied_linear::Parameter { name: "value", value: value.clone() };
+        let parameters = [parameter].into_iter().collect();
+        let mut optimizer = Optimizer::new(kernels, &parameters, SgdSettings::new(0.5)).unwrap();
+        for given in [-1.0, f64::NAN, f64::INFINITY] {
+            let want = Error::Setting {
+                name: "learning_rate",
+                expected: "a finite number of at least 0",
+                given,
+            };
+            let result = optimizer.set_learning_rate(device, queue, given);
+            expect_error("set_learning_rate", result, want);
+        }
+        let other = twin(rig).gpu;
+        let result = optimizer.set_learning_rate(&other.device, &other.queue, 0.25);
+        let what = "optimizer";
+        expect_error("another device", result, Error::DeviceMismatch { what });
+        assert_eq!(optimizer.settings(), SgdSettings::new(0.5).into());
+        rig.run(&optimizer.update(&[(&value, &gradient)]).unwrap());
+        assert_eq!(rig.get(&value), [7.5]);
+        optimizer.set_learning_rate(device, queue, 0.25).unwrap();
+        rig.run(&optimizer.update(&[(&value, &gradient)]).unwrap());
+        assert_eq!(rig.get(&value), [7.25]);
+    });
+}
+
+// Devices.
+
+#[test]
+fn handles_of_another_device_are_refused() {
+    once_per_adapter(|rig| {
+        let twin = twin(rig);
+        let [here, there] = [&rig.kernels, &twin.kernels];
+        let weight = |kernels: &Kernels| {
+            Weight::new(kernels, kernels.zeros("weight", 2, 2).unwrap()).unwrap()
+        };
+        let matrix = || here.zeros("m", 2, 2).unwrap();
+        let foreign = weight(there);
+        let what = "weight";
+        let mismatch = Error::DeviceMismatch { what };
+        let [input, output] = [matrix(), matrix()];
+        let call = Linear::new(&input, &output);
+        expect_error("encode", here.encode(&foreign, &call), mismatch.clone());
+        expect_error("decode", here.decode(&foreign, &call), mismatch.clone());
+        let call = tied_linear::kernels::Gradient::new(&input, &output);
+        let result = here.code_gradient(&foreign, &call);
+        expect_error("code_gradient", result, mismatch.clone());
+        let result = here.input_gradient(&foreign, &call);
+        expect_error("input_gradient", result, mismatch.clone());
+
+        let encoder = Encoder::new(here, &foreign, None, Activation::Relu).unwrap();
+        let result = encoder.encode(&input, &output, None);
+        expect_error("encoder", result, mismatch.clone());
+        let decoder = Decoder::new(here, &foreign, None, Activation::Relu).unwrap();
+        let result = decoder.decode(&input, &output, None);
+        expect_error("decoder", result, mismatch.clone());
+        let layer = TiedLinear::from_halves(encoder, decoder).unwrap();
+        let tape = Tape::new(&layer, 2).unwrap();
+        expect_error("layer", layer.forward(&input, &tape), mismatch);
+
+        let [value, gradient] = [matrix(), matrix()];
+        let there_value = there.zeros("value", 2, 2).unwrap();
+        let settings = &settings(&rig.gpu.device, wgpu::BufferUsages::empty());
+        let state = SgdState::new(there, &there_value).unwrap();
+        let result = here.sgd(&SgdUpdate {
+            value: &value,
+            gradient: &gradient,
+            state: Some(&state),
+            settings,
+        });
+        expect_refused("sgd", result);
+        let state = AdamState::new(there, &there_value).unwrap();
+        let result =
+            here.adam(&AdamUpdate { value: &value, gradient: &gradient, state: &state, settings });
+        expect_refused("adam", result);
+        let layer = TiedLinear::new(here, &TiedLinearOptions::new(2, 2)).unwrap();
+        let settings = SgdSettings::new(0.1);
+        let optimizer = Optimizer::new(there, &layer.parameters(), settings).unwrap();
+        let gradients = Gradients::new(&layer).unwrap();
+        expect_refused("optimizer", optimizer.update(&gradients.pairs(&layer)));
+    });
+}
+
+#[test]
+fn a_lost_device_is_an_error_of_every_call() {
+    once_per_adapter(|rig| {
+        let rig = twin(rig);
+        let Rig { gpu, kernels, .. } = &rig;
+        let Gpu { device, queue, .. } = gpu;
+        let matrix = kernels.matrix("m", 2, 2, &[1.0; 4]).unwrap();
+        let parts = LayerParts::new(kernels);
+        let settings = SgdSettings::new(0.1);
+        let parameters = parts.layer.parameters();
+        let mut optimizer = Optimizer::new(kernels, &parameters, settings).unwrap();
+        let readback = Readback::new(device, &matrix).unwrap();
+        let calls: Vec<_> =
+            CALLS.iter().map(|call| (call, Operands::new(&rig, call, SMALL))).collect();
+
+        device.destroy();
+        for (call, operands) in &calls {
+            let result = (call.make)(kernels, operands);
+            expect_error(call.name, result, Error::DeviceLost);
+        }
+        let results = [
+            ("Kernels::new", Kernels::new(device, KernelOptions::default()).map(drop)),
+            ("zeros", kernels.zeros("m", 2, 2).map(drop)),
+            ("matrix", kernels.matrix("m", 2, 2, &[0.0; 4]).map(drop)),
+            ("Weight::new", Weight::new(kernels, matrix.clone()).map(drop)),
+            ("TiedLinear::new", TiedLinear::new(kernels, &TiedLinearOptions::new(2, 2)).map(drop)),
+            ("forward", parts.forward()),
+            ("backward", parts.backward()),
+            ("Tape::new", Tape::new(&parts.layer, 2).map(drop)),
+            ("Gradients::new", Gradients::new(&parts.layer).map(drop)),
+            ("Optimizer::new", Optimizer::new(kernels, &parameters, settings).map(drop)),
+            ("update", optimizer.update(&parts.gradients.pairs(&parts.layer)).map(drop)),
+            ("set_learning_rate", optimizer.set_learning_rate(device, queue, 0.2)),
+            ("write", matrix.write(device, queue, &[2.0; 4])),
+            ("read", pollster::block_on(matrix.read(device, queue)).map(drop)),
+            ("read_blocking", matrix.read_blocking(device, queue).map(drop)),
+            ("Readback::new", Readback::new(device, &matrix).map(drop)),
+            ("Readback::read_blocking", readback.read_blocking(device).map(drop)),
+        ];
+        let wrong: Vec<_> =
+            results.into_iter().filter(|(_, result)| *result != Err(Error::DeviceLost)).collect();
+        assert!(wrong.is_empty(), "not DeviceLost: {wrong:#?}");
+    });
+}
+
+#[test]
+fn a_device_lost_while_a_readback_is_under_way_ends_it() {
+    once_per_adapter(|rig| {
+        let rig = twin(rig);
+        let Gpu { device, queue, .. } = &rig.gpu;
+        let matrix = rig.kernels.zeros("m", 2, 2).unwrap();
+        let readback = Readback::new(device, &matrix).unwrap();
+        let mut encoder = device.create_command_encoder(&Default::default());
+        readback.record(&mut encoder);
+        queue.submit([encoder.finish()]);
+        let values = readback.read(device).unwrap();
+        device.destroy();
+        device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        let result = pollster::block_on(values);
+        expect_error("the future", result, Error::DeviceLost);
+    });
+}
+
+/// Set in the processes that tests start for themselves.
+const CHILD: &str = "TIED_LINEAR_TEST_CHILD";
+
+/// Runs the test of this name alone, in a process of its own, which `start` makes of the path of
+/// this program; fails if it fails.
+fn in_a_child(test: &str, start: impl FnOnce(&std::path::Path) -> Command) {
+    let program = std::env::current_exe().expect("the path of this program");
+    let mut child = start(&program);
+    child.args(["--exact", test, "--nocapture"]).env(CHILD, "1");
+    let output = child.output().expect("a child process");
+    let [out, err] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(
+        output.status.success() && out.contains("1 passed"),
+        "the child process failed ({}):\n{out}\n{err}",
+        output.status
+    );
+    print!("{out}");
+}
+
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+#[test]
+fn no_adapter_is_an_error_that_tells_what_was_looked_for() {
+    let name = "an adapter of no such name";
+    if !is_child() {
+        // The environment is the process's, so other tests must not share it.
+        in_a_child("no_adapter_is_an_error_that_tells_what_was_looked_for", |program| {
+            let mut child = Command::new(program);
+            child.env("WGPU_ADAPTER_NAME", name);
+            child
+        });
+        return;
+    }
+    let Err(error) = Gpu::request_blocking() else {
+        panic!("an adapter with the name \"{name}\"");
+    };
+    assert!(matches!(error, Error::NoAdapter { .. }), "{error:?}");
+    expect_message("no adapter", &error);
+    let message = error.to_string();
+    for part in ["Vulkan", "Metal", "DX12", "OpenGL", "WGPU_BACKEND", name] {
+        assert!(message.contains(part), "\"{part}\" is not in \"{message}\"");
+    }
+}
+
+/// Software adapters take memory from the process, whose limit can be set without harm to others.
+#[cfg(target_os = "linux")]
+#[test]
+fn exhausted_memory_is_an_error_and_the_device_goes_on() {
+    if !is_child() {
+        in_a_child("exhausted_memory_is_an_error_and_the_device_goes_on", |program| {
+            let mut shell = Command::new("sh");
+            // 32 GiB of addresses; nothing writes to the memory, so little of it is ever used.
+            shell.args(["-c", "ulimit -v 33554432 && exec \"$0\" \"$@\""]);
+            shell.arg(program);
+            shell
+        });
+        return;
+    }
+    once_per_adapter(|rig| {
+        if rig.gpu.adapter.get_info().device_type != wgpu::DeviceType::Cpu {
+            println!("NOT RUN: exhausting the memory of a real device harms other programs");
+            return;
+        }
+        let Gpu { device, .. } = &rig.gpu;
+        let most = (rig.kernels.device().limits().max_buffer_size / 4).min((1 << 31) - 1) as u32;
+        let mut held = Vec::new();
+        let error = loop {
+            match rig.kernels.zeros("held", 1, most) {
+                Ok(matrix) => held.push(matrix),
+                Err(error) => break error,
+            }
+            assert!(held.len() < 64, "64 buffers of {most} values in 32 GiB");
+        };
+        let what = "held";
+        assert_eq!(error, Error::OutOfMemory { what });
+        expect_message("zeros", &error);
+        let result = Readback::new(device, &held[0]);
+        let what = "a readback";
+        expect_error("readback", result, Error::OutOfMemory { what });
+        drop(held);
+        let matrix = rig.kernels.matrix("m", 1, 2, &[1.0, 2.0]).unwrap();
+        assert_eq!(rig.get(&matrix), [1.0, 2.0]);
+    });
+}
+
+#[test]
+fn errors_can_be_sent_compared_and_chained() {
+    fn check<T: std::error::Error + Clone + PartialEq + Send + Sync + 'static>(error: &T) {
+        assert_eq!(error, &error.clone());
+    }
+    check(&Error::NotTied);
+    check(&shape("output", [1, 2], [3, 4]));
+}
+
+// What the tests share.
+
+/// Another device like this one.
+fn twin(rig: &Rig) -> Rig {
+    rig.with_limits(|_| {})
+}
+
+fn with_features(rig: &Rig, features: wgpu::Features) -> Rig {
+    let adapter = rig.gpu.adapter.clone();
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: features,
+        required_limits: adapter.limits(),
+        ..Default::default()
+    };
+    let (device, queue) =
+        pollster::block_on(adapter.request_device(&descriptor)).expect("another device");
+    Rig {
+        name: format!("{}, {features:?}", rig.name),
+        kernels: Kernels::new(&device, rig.kernels.options().clone()).expect("kernels"),
+        gpu: Gpu { adapter, device, queue },
+    }
+}
+
+/// Hands each operand of each call to `check`, with valid operands to spoil; fails if `check` or
+/// something in it wrote to them.
+fn for_each_operand(rig: &Rig, check: impl Fn(&str, &Call, &Operand, &Operands)) {
+    for call in CALLS {
+        let operands = Operands::new(rig, call, SMALL);
+        let before = operands.bits(rig);
+        for operand in call.operands {
+            let what = format!("{} of {}", operand.name, call.name);
+            check(&what, call, operand, &operands);
+        }
+        assert_eq!(operands.bits(rig), before, "{} wrote something", call.name);
+    }
+}
+
+/// As [`for_each_operand`], without the shapes of optimizer states.
+fn for_each_bound_operand(rig: &Rig, check: impl Fn(&str, &Call, &Operand, &Operands)) {
+    for_each_operand(rig, |what, call, operand, operands| {
+        if operand.role != Role::State {
+            check(what, call, operand, operands);
+        }
+    });
+}
+
+/// The calls that take settings.
+fn updates() -> impl Iterator<Item = &'static Call> {
+    let updates = ["sgd", "adam"];
+    CALLS.iter().filter(move |call| updates.contains(&call.name))
+}
+
+fn matrix_with(rig: &Rig, [rows, columns]: [u32; 2], usage: wgpu::BufferUsages) -> Matrix {
+    let size = u64::from(rows) * u64::from(columns) * 4;
+    Matrix::new(&buffer(&rig.gpu.device, size, usage), rows, columns).expect("fits")
+}
+
+fn view_at(buffer: &wgpu::Buffer, offset: u64, rows: u32, columns: u32) -> Matrix {
+    let layout = Layout::contiguous(rows, columns);
+    Matrix::view(buffer, Layout { offset, ..layout }).expect("fits")
+}
+
+fn shape(operand: &'static str, expected: [u32; 2], given: [u32; 2]) -> Error {
+    Error::Shape { operand, expected, given }
+}
+
+fn limit(what: &'static str, limit: &'static str, needed: u64, available: u64) -> Error {
+    Error::Limit { what, limit, needed, available }
+}
+
+fn usage(operand: &'static str, needed: wgpu::BufferUsages, given: wgpu::BufferUsages) -> Error {
+    Error::Usage { operand, needed, given }
+}
+
+/// Fails unless `result` is the error `want` and its message tells all that its fields do.
+fn expect_error<T>(what: &str, result: Result<T>, want: Error) {
+    let error = expect_any_error(what, result);
+    // As text, because a setting may be NaN, which equals nothing.
+    assert_eq!(format!("{error:?}"), format!("{want:?}"), "{what}");
+}
+
+/// Fails unless `result` is an error that wgpu raised and that tells why.
+fn expect_refused<T>(what: &str, result: Result<T>) {
+    let error = expect_any_error(what, result);
+    assert!(matches!(error, Error::Refused { .. }), "{what}: {error:?}");
+}
+
+/// Fails unless `result` is an error by a size that some limit of the device forbids.
+fn expect_limit<T>(what: &str, result: Result<T>) {
+    let error = expect_any_error(what, result);
+    assert!(matches!(error, Error::Limit { .. }), "{what}: {error:?}");
+}
+
+/// Fails unless `result` is an error whose message tells all that its fields do.
+fn expect_any_error<T>(what: &str, result: Result<T>) -> Error {
+    match result {
+        Ok(_) => panic!("{what}: no error"),
+        Err(error) => {
+            expect_message(what, &error);
+            error
+        }
+    }
+}
+
+/// Fails unless the message tells all that the error's fields do.
+fn expect_message(what: &str, error: &Error) {
+    let size = |[rows, columns]: &[u32; 2]| format!("{rows}x{columns}");
+    let told: Vec<String> = match error {
+        Error::Shape { operand, expected, given } => {
+            vec![operand.to_string(), size(expected), size(given)]
+        }
+        Error::RowStride { columns, row_stride } => {
+            vec![columns.to_string(), row_stride.to_string()]
+        }
+        Error::DoesNotFit { needed, given } => vec![needed.to_string(), given.to_string()],
+        Error::Usage { operand, needed, given } => {
+            vec![operand.to_string(), format!("{needed:?}"), format!("{given:?}")]
+        }
+        Error::ElementType { operand, given, reason } => {
+            vec![operand.to_string(), given.to_string(), reason.to_string()]
+        }
+        Error::Limit { what, limit, needed, available } => {
+            vec![what.to_string(), limit.to_string(), needed.to_string(), available.to_string()]
+        }
+        Error::DeviceMismatch { what } => vec![what.to_string(), "another device".to_string()],
+        Error::Aliased { output, other } => vec![output.to_string(), other.to_string()],
+        Error::Missing { operand, reason } => vec![operand.to_string(), reason.to_string()],
+        Error::Setting { name, expected, given } => {
+            vec![name.to_string(), expected.to_string(), given.to_string()]
+        }
+        Error::Length { expected, given } => vec![expected.to_string(), given.to_string()],
+        Error::NotTied => vec!["not tied".to_string()],
+        Error::NoGradient { parameter } => vec![parameter.to_string()],
+        Error::DeviceLost => vec!["device is lost".to_string()],
+        Error::OutOfMemory { what } => vec!["out of device memory".to_string(), what.to_string()],
+        Error::Refused { what, description } => vec![what.to_string(), description.clone()],
+        Error::NoAdapter { description } => vec![description.clone()],
+        _ => panic!("{what}: an error that the tests do not know: {error:?}"),
+    };
+    let message = error.to_string();
+    for part in told {
+        assert!(
+            !part.is_empty() && message.contains(&part),
+            "{what}: \"{part}\" is not in \"{message}\""
+        );
+    }
+}
