@@ -173,6 +173,11 @@ impl Kernels {
         Ok(needed)
     }
 
+    /// The device's limits.
+    pub(super) fn limits(&self) -> &wgpu::Limits {
+        &self.shared.limits
+    }
+
     /// Spreads `count` workgroups over two dimensions. The shader numbers them
     /// y·(first dimension) + x and lets those past `count` do nothing.
     pub(super) fn workgroups(&self, shader: &'static Shader, count: u64) -> Result<[u32; 2]> {

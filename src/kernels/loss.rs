@@ -138,8 +138,9 @@ impl Kernels {
         expect_shape("loss", call.loss, [1, 1])?;
         expect_shape_if_given("delta", call.delta, shape)?;
         expect_shape_if_given("saved", saved, shape)?;
-        let groups =
-            quads(call.prediction).div_ceil(QUADS_EACH * u64::from(INVOCATIONS)).min(MOST_GROUPS);
+        let most = u64::from(self.limits().max_compute_workgroups_per_dimension).min(MOST_GROUPS);
+        let each = QUADS_EACH * u64::from(INVOCATIONS);
+        let groups = quads(call.prediction).div_ceil(each).min(most);
         let partials = self.zeros("partials", 1, groups as u32)?;
         let operands =
             [Some(call.prediction), Some(call.target), saved, call.delta, Some(&partials)];
