@@ -185,7 +185,7 @@ impl Training<'_> {
         // Where the images do not divide into whole batches, a smaller step takes the rest.
         let gradients = Gradients::new(layer)?;
         let mut steps = vec![Step::new(self, &optimizer, &gradients, batch)?];
-        if count % batch != 0 {
+        if !count.is_multiple_of(batch) {
             steps.push(Step::new(self, &optimizer, &gradients, count % batch)?);
         }
         let steps_in_epoch = count.div_ceil(batch);

@@ -284,18 +284,23 @@ fn draw_curve<DB: DrawingBackend>(
         let room = (high / low).powf(0.05).max(1.01);
         let (low, high) = (low / room, high * room);
         let axis = (low..high).log_scale().with_key_points(logarithmic_ticks(low, high));
-        draw_chart(area, axis, points, floor, line)
+        draw_chart(area, axis, 0.0, points, floor, line)
     } else {
         let size = low.abs().max(high.abs());
         let room = if size == 0.0 { 1.0 } else { (0.05 * (high - low)).max(0.01 * size) };
-        draw_chart(area, low - room..high + room, points, floor, line)
+        // What plotters says in place of 0 may be a little off, such as -3e-17.
+        let least = 1e-9 * (high - low + room);
+        draw_chart(area, low - room..high + room, least, points, floor, line)
     }
 }
 
-/// Draws the loss curve on a given axis, with the known optimum and where its line is, if anywhere.
+/// Draws the loss curve on an axis whose ticks below `least` are zero.
+///
+/// The optimum `floor` is named, and drawn if there is a `line`.
 fn draw_chart<DB: DrawingBackend, Y: AsRangedCoord<Value = f64>>(
     area: &DrawingArea<DB, Shift>,
     losses: Y,
+    least: f64,
     points: &[(usize, f64)],
     floor: Option<f64>,
     line: Option<f64>,
@@ -322,8 +327,8 @@ where
         .label_style(text.clone())
         .x_desc("step")
         .y_desc("loss")
-        .y_label_offset(3) // The text would stand a little above its line.
-        .y_label_formatter(&|&loss| label(loss))
+        .y_label_offset(3) // Or else the text is a little above its line.
+        .y_label_formatter(&|&loss| label(if loss.abs() < least { 0.0 } else { loss }))
         .draw()?;
 
     let swatch = |colour: RGBColor| {
@@ -337,10 +342,11 @@ where
         .legend(swatch(LOSS));
     chart.draw_series([Circle::new(last, 4, LOSS.filled())])?;
     if let Some(floor) = floor {
+        let place = if line.is_some() { "" } else { " (far below)" };
         let line = line.map(|line| [(0, line), (end, line)]);
         chart
             .draw_series(line.map(|ends| PathElement::new(ends, FLOOR.stroke_width(2))))?
-            .label(format!("optimum, {}", label(floor)))
+            .label(format!("optimum, {}{place}", label(floor)))
             .legend(swatch(FLOOR));
     }
     chart
