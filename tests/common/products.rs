@@ -330,18 +330,25 @@ pub fn odd_and_thin_shapes_in_every_place(product: Product) {
     }
 }
 
-/// Shapes, activations, strides and offsets by chance, all different in one call. Half of the calls
-/// have nothing but multiples of four, for vector access.
+/// Shapes, activations, strides and offsets by chance, the places all different in one call. The
+/// lengths, the places, or both may be rounded to multiples of four: with both, access is by vector.
 pub fn drawn_shapes_strides_and_offsets(product: Product) {
+    let unit = || prop_oneof![Just(1), Just(4)];
     let drawn = (
-        prop_oneof![Just(1), Just(4)],
+        [unit(), unit()],
         [0..140u32, 0..90, 0..140],
         [(); 5].map(|()| (0..300u64, 0..9u32)),
         proptest::sample::select(&Activation::ALL[..]),
         [any::<bool>(), any::<bool>()],
     );
     let calls = drawn.prop_map(
-        move |(unit, [rows, depth, columns], places, activation, [addend, preactivation])| {
+        move |(
+            [unit, place_unit],
+            [rows, depth, columns],
+            places,
+            activation,
+            [addend, preactivation],
+        )| {
             let case = Case {
                 product,
                 rows,
@@ -352,8 +359,8 @@ pub fn drawn_shapes_strides_and_offsets(product: Product) {
                 preactivation,
             };
             let places: Places = places.map(|(offset, gap)| Place::At {
-                offset: offset / u64::from(unit) * u64::from(unit),
-                gap: gap / unit * unit,
+                offset: offset / u64::from(place_unit) * u64::from(place_unit),
+                gap: gap / place_unit * place_unit,
             });
             (case, places)
         },
