@@ -50,7 +50,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     queue.submit([encoder.finish()]);
 
     // The weight projects onto the first two coordinates.
-    let values = readback.read_blocking(&device)?;
+    let values = readback.read_blocking()?;
     println!("{values:?}");
     assert_eq!(values, [1.0, 2.0, 0.0, 4.0, 5.0, 0.0]);
     Ok(())

@@ -39,6 +39,17 @@ pub enum Error {
         row_stride: u32,
     },
 
+    /// A range of rows is reversed or goes beyond the matrix.
+    #[error("a range of rows within 0..{rows} is expected, but {start}..{end} was given")]
+    RowRange {
+        /// Where the range starts.
+        start: u32,
+        /// Where it ends.
+        end: u32,
+        /// Rows of the matrix.
+        rows: u32,
+    },
+
     /// A view reaches beyond the end of its buffer.
     #[error("the matrix needs a buffer of at least {needed} bytes, but the buffer has {given}")]
     DoesNotFit {
@@ -142,6 +153,10 @@ pub enum Error {
         parameter: &'static str,
     },
 
+    /// A readback is asked for its elements while an earlier read of it is under way.
+    #[error("an earlier read of this readback has not ended")]
+    ReadPending,
+
     /// The device was lost or destroyed.
     #[error("the device is lost")]
     DeviceLost,
@@ -169,6 +184,43 @@ pub enum Error {
         /// What was looked for, and found instead.
         description: String,
     },
+}
+
+impl Error {
+    /// The same with operands under their names in the call, where the kernel has others: pairs of
+    /// both.
+    pub(crate) fn renamed(mut self, names: &[[&'static str; 2]]) -> Self {
+        let rename = |name: &mut &'static str| {
+            if let Some([_, called]) = names.iter().find(|[bound, _]| bound == name) {
+                *name = called;
+            }
+        };
+        match &mut self {
+            Self::Usage { operand, .. } | Self::ElementType { operand, .. } => rename(operand),
+            Self::Limit { what, .. } => rename(what),
+            Self::Aliased { output, other } => {
+                rename(output);
+                rename(other);
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// Fails on a lost device. wgpu says nothing of it when it makes an object, which is then invalid;
+/// but a buffer that should have been mapped is not.
+pub(crate) fn expect_alive(device: &wgpu::Device) -> Result<()> {
+    let descriptor = wgpu::BufferDescriptor {
+        label: Some("probe"),
+        size: 4,
+        usage: wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
+        mapped_at_creation: true,
+    };
+    captured(device, "a probe", || {
+        let mapped = device.create_buffer(&descriptor).get_mapped_range(..).map(drop);
+        mapped.map_err(|_| Error::DeviceLost)
+    })?
 }
 
 /// Runs `work`, which creates wgpu objects on `device`, and turns what wgpu would report through

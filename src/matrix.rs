@@ -120,17 +120,16 @@ impl Matrix {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] where the range goes beyond the rows or is reversed.
+    /// [`Error::RowRange`] where the range goes beyond the rows or is reversed.
     pub fn row_range(&self, rows: Range<u32>) -> Result<Self> {
         if rows.start > rows.end || rows.end > self.layout.rows {
-            return Err(Error::Shape {
-                operand: "row range's end",
-                expected: [self.layout.rows, self.layout.columns],
-                given: [rows.end, self.layout.columns],
-            });
+            let (start, end) = (rows.start, rows.end);
+            return Err(Error::RowRange { start, end, rows: self.layout.rows });
         }
+        // Without columns the row stride stands for nothing, and may be anything.
+        let skipped = if self.layout.columns == 0 { 0 } else { rows.start };
         let layout = Layout {
-            offset: self.layout.offset + u64::from(rows.start) * u64::from(self.layout.row_stride),
+            offset: self.layout.offset + u64::from(skipped) * u64::from(self.layout.row_stride),
             rows: rows.end - rows.start,
             ..self.layout
         };

@@ -1,6 +1,6 @@
 //! [`Optimizer`]: one state and one update for each parameter, however often it is used.
 
-use crate::error::{Error, Result, captured};
+use crate::error::{Error, Result, captured, expect_alive};
 use crate::kernels::{
     AdamSettings, AdamState, AdamUpdate, Commands, Kernels, SgdSettings, SgdState, SgdUpdate,
 };
@@ -141,6 +141,7 @@ impl Optimizer {
         }
         let settings = self.settings.with_learning_rate(learning_rate);
         let bytes = settings.to_uniform()?;
+        expect_alive(device)?;
         captured(device, "a learning rate", || queue.write_buffer(&self.uniform, 0, &bytes))?;
         self.settings = settings;
         Ok(())

@@ -1,8 +1,11 @@
 //! Writing host data to matrices and reading them back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures::channel::oneshot;
 
-use crate::error::{Error, Result, captured};
+use crate::error::{Error, Result, captured, expect_alive};
 use crate::matrix::{ElementType, Matrix, expect_usage};
 
 impl Matrix {
@@ -22,6 +25,7 @@ impl Matrix {
         if self.is_empty() {
             return Ok(());
         }
+        expect_alive(device)?;
         let layout = self.layout();
         let start = self.byte_range().start;
         captured(device, "a write to a matrix", || {
@@ -47,8 +51,8 @@ impl Matrix {
     /// As [`Readback::new`] and [`Readback::read`].
     pub async fn read(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Vec<f32>> {
         let readback = Readback::new(device, self)?;
-        readback.submit(device, queue)?;
-        readback.read(device)?.await
+        readback.submit(queue)?;
+        readback.read()?.await
     }
 
     /// Reads the matrix, row by row, and blocks until it is there. For native programs.
@@ -58,8 +62,8 @@ impl Matrix {
     /// As [`Readback::new`] and [`Readback::read`].
     pub fn read_blocking(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Vec<f32>> {
         let readback = Readback::new(device, self)?;
-        readback.submit(device, queue)?;
-        readback.read_blocking(device)
+        readback.submit(queue)?;
+        readback.read_blocking()
     }
 }
 
@@ -67,9 +71,27 @@ impl Matrix {
 /// then read.
 #[derive(Debug)]
 pub struct Readback {
+    device: wgpu::Device,
     matrix: Matrix,
     /// `None` for an empty matrix.
     staging: Option<wgpu::Buffer>,
+    /// Whether a read is under way.
+    reading: Arc<AtomicBool>,
+}
+
+/// A mapping of the staging buffer, or the wait for one; ends when it is dropped.
+struct Mapping {
+    device: wgpu::Device,
+    staging: wgpu::Buffer,
+    reading: Arc<AtomicBool>,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // Where the mapping failed there is nothing to unmap, which wgpu would complain of.
+        let _ = captured(&self.device, "a readback", || self.staging.unmap());
+        self.reading.store(false, Ordering::Release);
+    }
 }
 
 impl Readback {
@@ -81,6 +103,7 @@ impl Readback {
     pub fn new(device: &wgpu::Device, matrix: &Matrix) -> Result<Self> {
         expect_f32(matrix)?;
         expect_usage("matrix", matrix, wgpu::BufferUsages::COPY_SRC)?;
+        expect_alive(device)?;
         let range = matrix.byte_range();
         let staging = if matrix.is_empty() {
             None
@@ -93,7 +116,16 @@ impl Readback {
             };
             Some(captured(device, "a readback", || device.create_buffer(&descriptor))?)
         };
-        Ok(Self { matrix: matrix.clone(), staging })
+        let (device, matrix, reading) = (device.clone(), matrix.clone(), Arc::default());
+        let readback = Self { device, matrix, staging, reading };
+        // Checked here, because an error of the host's encoder could not be returned.
+        let device = &readback.device;
+        captured(device, "a readback", || {
+            let mut encoder = device.create_command_encoder(&Default::default());
+            readback.record(&mut encoder);
+            drop(encoder.finish());
+        })?;
+        Ok(readback)
     }
 
     /// Records the copy.
@@ -105,9 +137,9 @@ impl Readback {
     }
 
     /// Records the copy into an encoder of its own and submits it.
-    fn submit(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<()> {
-        captured(device, "a readback", || {
-            let mut encoder = device.create_command_encoder(&Default::default());
+    fn submit(&self, queue: &wgpu::Queue) -> Result<()> {
+        captured(&self.device, "a readback", || {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
             self.record(&mut encoder);
             queue.submit([encoder.finish()]);
         })
@@ -119,22 +151,28 @@ impl Readback {
     /// # Errors
     ///
     /// [`Error::DeviceLost`], at once or from the future.
-    pub fn read(
-        &self,
-        device: &wgpu::Device,
-    ) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
+    pub fn read(&self) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
         let (sender, receiver) = oneshot::channel();
+        let mut mapping = None;
         if let Some(staging) = &self.staging {
-            captured(device, "a readback", || {
+            if self.reading.swap(true, Ordering::Acquire) {
+                return Err(Error::ReadPending);
+            }
+            mapping = Some(Mapping {
+                device: self.device.clone(),
+                staging: staging.clone(),
+                reading: Arc::clone(&self.reading),
+            });
+            captured(&self.device, "a readback", || {
                 staging.map_async(wgpu::MapMode::Read, .., move |result| {
                     // The receiver is gone where the caller dropped the future.
                     let _ = sender.send(result);
                 });
             })?;
         }
-        let (matrix, staging) = (self.matrix.clone(), self.staging.clone());
+        let matrix = self.matrix.clone();
         Ok(async move {
-            let Some(staging) = staging else {
+            let Some(mapping) = mapping else {
                 return Ok(Vec::new());
             };
             let mapped = receiver.await;
@@ -142,10 +180,10 @@ impl Readback {
                 return Err(Error::DeviceLost);
             };
             let values = {
-                let bytes = staging.get_mapped_range(..).map_err(|_| Error::DeviceLost)?;
+                let bytes = mapping.staging.get_mapped_range(..).map_err(|_| Error::DeviceLost)?;
                 without_gaps(&matrix, &bytes)
             };
-            staging.unmap();
+            drop(mapping);
             Ok(values)
         })
     }
@@ -155,9 +193,9 @@ impl Readback {
     /// # Errors
     ///
     /// [`Error::DeviceLost`].
-    pub fn read_blocking(&self, device: &wgpu::Device) -> Result<Vec<f32>> {
-        let values = self.read(device)?;
-        device.poll(wgpu::PollType::wait_indefinitely()).map_err(|_| Error::DeviceLost)?;
+    pub fn read_blocking(&self) -> Result<Vec<f32>> {
+        let values = self.read()?;
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|_| Error::DeviceLost)?;
         pollster::block_on(values)
     }
 }

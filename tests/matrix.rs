@@ -174,7 +174,7 @@ fn a_read_leaves_out_what_lies_between_the_rows() {
         let mut encoder = device.create_command_encoder(&Default::default());
         readback.record(&mut encoder);
         rig.gpu.queue.submit([encoder.finish()]);
-        assert_eq!(readback.read_blocking(device).unwrap(), rig.get(&view));
+        assert_eq!(readback.read_blocking().unwrap(), rig.get(&view));
     });
 }
 
@@ -194,7 +194,7 @@ fn an_empty_matrix_is_written_and_read_without_touching_anything() {
                 let mut encoder = device.create_command_encoder(&Default::default());
                 readback.record(&mut encoder);
                 queue.submit([encoder.finish()]);
-                assert_eq!(readback.read_blocking(device), Ok(vec![]), "{what}");
+                assert_eq!(readback.read_blocking(), Ok(vec![]), "{what}");
                 rig.expect_surroundings_untouched(&what, &matrix);
             }
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::commands::{Commands, Dispatch};
 use super::operands::{self, Operand, Operands, Slice};
-use crate::error::{Error, Result, captured};
+use crate::error::{Error, Result, captured, expect_alive};
 use crate::matrix::{ElementType, Matrix};
 use crate::shader::{Access, Binding, Shader, Width};
 
@@ -129,6 +129,7 @@ impl Kernels {
             usage: matrix_usages(),
             mapped_at_creation: false,
         };
+        expect_alive(self.device())?;
         let buffer = captured(self.device(), label, || self.device().create_buffer(&descriptor))?;
         Matrix::new(&buffer, rows, columns)
     }
@@ -215,6 +216,9 @@ impl Kernels {
         }
         let shader = call.shader;
         self.expect_limits(shader)?;
+        if let Some(settings) = call.settings {
+            expect_settings(shader, settings, operands)?;
+        }
         let uniform = wgpu::BufferUsages::UNIFORM;
         let parameters = filled_buffer(self.device(), shader.name, call.parameters, uniform)?;
         let pipeline = self.pipeline(shader, operands.width, call.overrides)?;
@@ -252,6 +256,7 @@ impl Kernels {
         shader: &'static Shader,
         matrix: &Matrix,
     ) -> Result<wgpu::BindGroup> {
+        expect_alive(self.device())?;
         let name = shader.groups[0][0].name;
         let slice = if matrix.is_empty() {
             Slice::whole(&self.shared.spare_read)
@@ -374,6 +379,33 @@ impl Kernels {
         known.insert(key, pipeline.clone());
         Ok(pipeline)
     }
+}
+
+/// Passes if `settings` can be bound at binding 1 of the last group.
+fn expect_settings<const N: usize>(
+    shader: &'static Shader,
+    settings: &wgpu::Buffer,
+    operands: &Operands<'_, N>,
+) -> Result<()> {
+    let binding = &shader.groups[shader.groups.len() - 1][1];
+    let (needed, given) = (wgpu::BufferUsages::UNIFORM, settings.usage());
+    if !given.contains(needed) {
+        return Err(Error::Usage { operand: binding.name, needed, given });
+    }
+    if let Access::Uniform(fields) = binding.access {
+        let ends = fields.iter().map(|field| field.offset + field.size);
+        let (needed, given) = (ends.max().unwrap_or(0) as u64, settings.size());
+        if given < needed {
+            return Err(Error::DoesNotFit { needed, given });
+        }
+    }
+    for operand in &operands.bound {
+        let shared = operand.bound.is_some_and(|slice| slice.buffer == settings);
+        if shared && operand.binding.access.writes() {
+            return Err(Error::Aliased { output: operand.binding.name, other: binding.name });
+        }
+    }
+    Ok(())
 }
 
 /// A shader module without runtime checks.

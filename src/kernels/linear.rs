@@ -191,6 +191,7 @@ impl Kernels {
         expect_shape_if_given("extra", call.extra, [batch, columns])?;
         let operands = [Some(call.delta), None, saved, call.extra, Some(call.output), None];
         self.product(shader, weight, operands, [call.activation.code(), SLOPE])
+            .map_err(|error| error.renamed(&[["input", "delta"]]))
     }
 
     fn product(

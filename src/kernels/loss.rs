@@ -7,7 +7,7 @@ use super::core::{Call, Kernels};
 use super::linear::needed_saved;
 use super::operands::View;
 use super::sum::Sum;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
 use crate::shader::{Access, Binding, Override, Shader, uniform};
 
@@ -144,7 +144,21 @@ impl Kernels {
         let partials = self.zeros("partials", 1, groups as u32)?;
         let operands =
             [Some(call.prediction), Some(call.target), saved, call.delta, Some(&partials)];
-        let operands = self.check(shader, operands)?;
+        let operands = self
+            .check(shader, operands)
+            .map_err(|error| error.renamed(&[["target_values", "target"]]))?;
+        for (other, matrix) in [
+            ("prediction", Some(call.prediction)),
+            ("target", Some(call.target)),
+            ("saved", saved),
+            ("delta", call.delta),
+        ] {
+            let shared =
+                |matrix: &Matrix| !matrix.is_empty() && matrix.buffer() == call.loss.buffer();
+            if matrix.is_some_and(shared) {
+                return Err(Error::Aliased { output: "loss", other });
+            }
+        }
         let [prediction, target_values, saved, delta, _] = operands.views;
         let scale = call.reduction.scale(call.prediction.len());
         let parameters = Parameters {
@@ -167,6 +181,8 @@ impl Kernels {
             workgroups: [groups as u32, u32::from(groups > 0)],
         };
         let total = Sum { partials: &partials, scale, total: call.loss };
-        Ok(self.prepare(&operands, &measure)?.then(self.sum(&total)?))
+        let measure = self.prepare(&operands, &measure)?;
+        let sum = self.sum(&total).map_err(|error| error.renamed(&[["total", "loss"]]))?;
+        Ok(measure.then(sum))
     }
 }

@@ -142,7 +142,11 @@ pub(super) fn slice_of<'a>(
     Ok(Slice { buffer: matrix.buffer(), offset, size: wgpu::BufferSize::new(size) })
 }
 
-fn expect_element(name: &'static str, matrix: &Matrix, device: &wgpu::Device) -> Result<()> {
+pub(super) fn expect_element(
+    name: &'static str,
+    matrix: &Matrix,
+    device: &wgpu::Device,
+) -> Result<()> {
     let given = matrix.layout().element;
     let reason = match given {
         ElementType::F32 => return Ok(()),

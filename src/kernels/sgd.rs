@@ -105,7 +105,7 @@ impl SgdSettings {
 
 /// Passes if `given` is a finite number of at least 0.
 pub(super) fn not_negative(name: &'static str, given: f64) -> Result<()> {
-    if given >= 0.0 && given.is_finite() {
+    if given >= 0.0 && (given as f32).is_finite() {
         Ok(())
     } else {
         Err(Error::Setting { name, expected: "a finite number of at least 0", given })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::core::Kernels;
 use super::encode;
+use super::operands::expect_element;
 use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_usage};
 
@@ -35,6 +36,7 @@ impl Weight {
     /// [`Error::DeviceLost`].
     pub fn new(kernels: &Kernels, matrix: Matrix) -> Result<Self> {
         expect_usage("weight", &matrix, wgpu::BufferUsages::STORAGE)?;
+        expect_element("weight", &matrix, kernels.device())?;
         let bind_group = kernels.bind_alone(&encode::SHADER, &matrix)?;
         let device = kernels.device().clone();
         Ok(Self { shared: Arc::new(Shared { device, matrix, bind_group }) })
