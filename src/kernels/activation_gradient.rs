@@ -76,14 +76,8 @@ impl Kernels {
             padding_1: 0,
             padding_2: 0,
         };
-        let call = Call {
-            shader: &SHADER,
-            parameters: bytemuck::bytes_of(&parameters),
-            overrides: &[call.activation.code()],
-            first_group: None,
-            settings: None,
-            workgroups,
-        };
+        let overrides = [call.activation.code()];
+        let call = Call::new(&SHADER, &parameters, workgroups).with_overrides(&overrides);
         self.prepare(&operands, &call)
     }
 }

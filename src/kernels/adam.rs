@@ -237,14 +237,7 @@ impl Kernels {
             padding_0: 0,
             padding_1: 0,
         };
-        let call = Call {
-            shader: &SHADER,
-            parameters: bytemuck::bytes_of(&parameters),
-            overrides: &[],
-            first_group: None,
-            settings: Some(call.settings),
-            workgroups,
-        };
+        let call = Call::new(&SHADER, &parameters, workgroups).with_settings(call.settings);
         self.prepare(&operands, &call)
     }
 }

@@ -127,14 +127,7 @@ impl Kernels {
             padding_0: 0,
             padding_1: 0,
         };
-        let call = Call {
-            shader: &SHADER,
-            parameters: bytemuck::bytes_of(&parameters),
-            overrides: &[],
-            first_group: None,
-            settings: None,
-            workgroups,
-        };
+        let call = Call::new(&SHADER, &parameters, workgroups);
         self.prepare(&operands, &call)
     }
 }

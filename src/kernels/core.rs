@@ -70,17 +70,43 @@ type PipelineKey = (&'static str, Width, Vec<u32>);
 
 /// What one dispatch of a shader is prepared from, apart from its operands.
 pub(super) struct Call<'a> {
-    pub(super) shader: &'static Shader,
-    /// The contents of the uniform at binding 0 of the last group.
-    pub(super) parameters: &'a [u8],
-    /// Values of the shader's overrides, in the order of its list.
-    pub(super) overrides: &'a [f64],
-    /// A bind group made earlier, for group 0; the operands of that group are then taken from it.
-    pub(super) first_group: Option<&'a wgpu::BindGroup>,
-    /// A second uniform, kept by the caller, at binding 1 of the last group.
-    pub(super) settings: Option<&'a wgpu::Buffer>,
-    /// From [`Kernels::workgroups`].
-    pub(super) workgroups: [u32; 2],
+    shader: &'static Shader,
+    parameters: &'a [u8],
+    workgroups: [u32; 2],
+    overrides: &'a [f64],
+    first_group: Option<&'a wgpu::BindGroup>,
+    settings: Option<&'a wgpu::Buffer>,
+}
+
+impl<'a> Call<'a> {
+    /// A call with these contents of the uniform at binding 0 of the last group, and as many
+    /// workgroups as [`Kernels::workgroups`] says.
+    pub(super) fn new<P: bytemuck::Pod>(
+        shader: &'static Shader,
+        parameters: &'a P,
+        workgroups: [u32; 2],
+    ) -> Self {
+        let parameters = bytemuck::bytes_of(parameters);
+        Self { shader, parameters, workgroups, overrides: &[], first_group: None, settings: None }
+    }
+
+    /// Sets the values of the shader's overrides, in the order of its list.
+    pub(super) fn with_overrides(mut self, overrides: &'a [f64]) -> Self {
+        self.overrides = overrides;
+        self
+    }
+
+    /// Takes a bind group that was made earlier for group 0, and its operands from it.
+    pub(super) fn with_first_group(mut self, first_group: &'a wgpu::BindGroup) -> Self {
+        self.first_group = Some(first_group);
+        self
+    }
+
+    /// Binds a second uniform, kept by the caller, at binding 1 of the last group.
+    pub(super) fn with_settings(mut self, settings: &'a wgpu::Buffer) -> Self {
+        self.settings = Some(settings);
+        self
+    }
 }
 
 impl Kernels {

@@ -221,14 +221,9 @@ impl Kernels {
             padding_1: 0,
             padding_2: 0,
         };
-        let call = Call {
-            shader,
-            parameters: bytemuck::bytes_of(&parameters),
-            overrides: &overrides,
-            first_group: Some(weight.bind_group()),
-            settings: None,
-            workgroups,
-        };
+        let call = Call::new(shader, &parameters, workgroups)
+            .with_overrides(&overrides)
+            .with_first_group(weight.bind_group());
         self.prepare(&operands, &call)
     }
 }

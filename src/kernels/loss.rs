@@ -172,14 +172,9 @@ impl Kernels {
             padding_1: 0,
         };
         let activation = if call.delta.is_some() { call.activation } else { Activation::Identity };
-        let measure = Call {
-            shader,
-            parameters: bytemuck::bytes_of(&parameters),
-            overrides: &[activation.code()],
-            first_group: None,
-            settings: None,
-            workgroups: [groups as u32, u32::from(groups > 0)],
-        };
+        let overrides = [activation.code()];
+        let workgroups = [groups as u32, u32::from(groups > 0)];
+        let measure = Call::new(shader, &parameters, workgroups).with_overrides(&overrides);
         let total = Sum { partials: &partials, scale, total: call.loss };
         let measure = self.prepare(&operands, &measure)?;
         let sum = self.sum(&total).map_err(|error| error.renamed(&[["total", "loss"]]))?;

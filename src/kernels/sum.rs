@@ -61,14 +61,7 @@ impl Kernels {
             padding_1: 0,
             padding_2: 0,
         };
-        let call = Call {
-            shader: &SHADER,
-            parameters: bytemuck::bytes_of(&parameters),
-            overrides: &[],
-            first_group: None,
-            settings: None,
-            workgroups: [1, 1],
-        };
+        let call = Call::new(&SHADER, &parameters, [1, 1]);
         self.prepare(&operands, &call)
     }
 }
