@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use crate::matrix::ElementType;
+use crate::element::ElementType;
 
 /// Shorthand for a result of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -51,12 +51,25 @@ pub enum Error {
     },
 
     /// A view reaches beyond the end of its buffer.
-    #[error("the matrix needs a buffer of at least {needed} bytes, but the buffer has {given}")]
+    #[error("`{operand}` needs a buffer of at least {needed} bytes, but the buffer has {given}")]
     DoesNotFit {
+        /// The operand's name in the call.
+        operand: &'static str,
         /// Bytes from the buffer's start to the view's last element.
         needed: u64,
         /// The buffer's size in bytes.
         given: u64,
+    },
+
+    /// A matrix spans more elements than kernels can count, on any device.
+    #[error("`{operand}` spans {given} elements, but kernels count to {most}")]
+    TooManyElements {
+        /// The operand's name in the call.
+        operand: &'static str,
+        /// Elements from the first to the last, gaps between rows included.
+        given: u64,
+        /// The most that is allowed.
+        most: u64,
     },
 
     /// A buffer lacks a usage.
@@ -119,6 +132,15 @@ pub enum Error {
         /// The operand's name in the call.
         operand: &'static str,
         /// Why it is needed.
+        reason: &'static str,
+    },
+
+    /// Two arguments do not go together.
+    #[error("`{what}` does not go with the other arguments: {reason}")]
+    Incompatible {
+        /// The argument's name.
+        what: &'static str,
+        /// Why not.
         reason: &'static str,
     },
 
@@ -196,7 +218,11 @@ impl Error {
             }
         };
         match &mut self {
-            Self::Usage { operand, .. } | Self::ElementType { operand, .. } => rename(operand),
+            Self::Shape { operand, .. }
+            | Self::DoesNotFit { operand, .. }
+            | Self::Usage { operand, .. }
+            | Self::ElementType { operand, .. }
+            | Self::Missing { operand, .. } => rename(operand),
             Self::Limit { what, .. } => rename(what),
             Self::Aliased { output, other } => {
                 rename(output);

@@ -26,7 +26,7 @@ impl Side {
 /// A distribution of initial values for a layer of `hidden` × `inputs`.
 ///
 /// Values come from a ChaCha stream cipher with eight rounds, so a seed gives the same numbers
-/// everywhere. With a fan of 0 there is nothing to fill.
+/// everywhere. A fan of 0 makes all values 0, as in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Init {
@@ -63,13 +63,18 @@ impl Init {
         rng.set_stream(stream);
         match self {
             Self::Zeros => vec![0.0; count],
-            Self::XavierUniform => uniform(&mut rng, count, (6.0 / both).sqrt()),
-            Self::XavierNormal => normal(&mut rng, count, (2.0 / both).sqrt()),
-            Self::KaimingUniform(side) => uniform(&mut rng, count, (6.0 / fan_in(side)).sqrt()),
-            Self::KaimingNormal(side) => normal(&mut rng, count, (2.0 / fan_in(side)).sqrt()),
-            Self::FanIn(side) => uniform(&mut rng, count, fan_in(side).sqrt().recip()),
+            Self::XavierUniform => uniform(&mut rng, count, root(6.0, both)),
+            Self::XavierNormal => normal(&mut rng, count, root(2.0, both)),
+            Self::KaimingUniform(side) => uniform(&mut rng, count, root(6.0, fan_in(side))),
+            Self::KaimingNormal(side) => normal(&mut rng, count, root(2.0, fan_in(side))),
+            Self::FanIn(side) => uniform(&mut rng, count, root(1.0, fan_in(side))),
         }
     }
+}
+
+/// √(numerator/fan), and 0 for a fan of 0.
+fn root(numerator: f64, fan: f64) -> f64 {
+    if fan == 0.0 { 0.0 } else { (numerator / fan).sqrt() }
 }
 
 fn uniform(rng: &mut ChaCha8Rng, count: usize, bound: f64) -> Vec<f32> {

@@ -86,6 +86,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod element;
 mod error;
 #[cfg(feature = "headless")]
 pub mod headless;
@@ -99,12 +100,13 @@ pub mod shader;
 mod training;
 mod transfer;
 
+pub use element::ElementType;
 pub use error::{Error, Result};
 pub use kernels::{
     Accumulate, Activation, Commands, Contributions, KernelOptions, Kernels, Reduction, Weight,
 };
 pub use layer::{Decoder, Encoder, Gradients, LayerBackward, Tape, TiedLinear, TiedLinearOptions};
-pub use matrix::{ElementType, Layout, Matrix};
+pub use matrix::{Layout, Matrix};
 pub use optimizer::{Optimizer, OptimizerSettings, OptimizerState};
 pub use parameters::{Parameter, Parameters};
 pub use training::{Loss, TrainingOptions, TrainingStep};

@@ -1,39 +1,9 @@
 //! [`Matrix`]: a checked view of a GPU buffer.
 
-use std::fmt;
 use std::ops::Range;
 
+use crate::element::ElementType;
 use crate::error::{Error, Result};
-
-/// The number format of a matrix's elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum ElementType {
-    /// IEEE 754 binary32.
-    #[default]
-    F32,
-    /// IEEE 754 binary16. Needs a device with [`wgpu::Features::SHADER_F16`]; no kernel takes it yet.
-    F16,
-}
-
-impl ElementType {
-    /// Bytes of one element.
-    pub const fn size(self) -> u64 {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-        }
-    }
-}
-
-impl fmt::Display for ElementType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-        })
-    }
-}
 
 /// Where the elements of a [`Matrix`] lie in its buffer: row-major, counted in elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,8 +61,8 @@ impl Matrix {
     /// # Errors
     ///
     /// [`Error::RowStride`] where rows would overlap, [`Error::DoesNotFit`] where the view reaches
-    /// beyond the buffer, [`Error::Limit`] where it spans 2³¹ elements or more (kernels count in
-    /// 32 bits).
+    /// beyond the buffer, [`Error::TooManyElements`] where it spans 2³¹ elements or more (kernels
+    /// count in 32 bits).
     pub fn view(buffer: &wgpu::Buffer, layout: Layout) -> Result<Self> {
         if layout.row_stride < layout.columns {
             return Err(Error::RowStride {
@@ -101,17 +71,10 @@ impl Matrix {
             });
         }
         let extent = layout.extent();
-        if extent >= 1 << 31 {
-            return Err(Error::Limit {
-                what: "matrix",
-                limit: "of elements that a kernel can count",
-                needed: extent,
-                available: (1 << 31) - 1,
-            });
-        }
+        expect_countable("matrix", extent)?;
         let needed = layout.offset.saturating_add(extent).saturating_mul(layout.element.size());
         if needed > buffer.size() {
-            return Err(Error::DoesNotFit { needed, given: buffer.size() });
+            return Err(Error::DoesNotFit { operand: "matrix", needed, given: buffer.size() });
         }
         Ok(Self { buffer: buffer.clone(), layout })
     }
@@ -176,6 +139,16 @@ impl Matrix {
         let size = self.layout.element.size();
         let start = self.layout.offset * size;
         start..start + self.layout.extent() * size
+    }
+}
+
+/// Passes if kernels can count to `elements`, in 32 bits with room to spare.
+pub(crate) fn expect_countable(operand: &'static str, elements: u64) -> Result<()> {
+    const MOST: u64 = (1 << 31) - 1;
+    if elements <= MOST {
+        Ok(())
+    } else {
+        Err(Error::TooManyElements { operand, given: elements, most: MOST })
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::channel::oneshot;
 
+use crate::element::ElementType;
 use crate::error::{Error, Result, captured, expect_alive};
-use crate::matrix::{ElementType, Matrix, expect_usage};
+use crate::matrix::{Matrix, expect_usage};
 
 impl Matrix {
     /// Writes `values`, row by row, into the matrix: they are there before whatever is submitted

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::{Error, Result};
+use crate::matrix::Matrix;
+
 /// The function applied to each element after the product and the bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -80,10 +83,29 @@ impl fmt::Display for Activation {
 impl FromStr for Activation {
     type Err = String;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
         Self::ALL.into_iter().find(|activation| activation.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
             format!("an activation is one of {names}, not \"{name}\"")
         })
+    }
+}
+
+/// `saved`, where `activation` has a derivative to compute.
+pub(super) fn needed_saved(
+    activation: Activation,
+    saved: Option<&Matrix>,
+) -> Result<Option<&Matrix>> {
+    match (activation, saved) {
+        (Activation::Identity, _) => Ok(None),
+        (_, Some(saved)) => Ok(Some(saved)),
+        (activation, None) => Err(Error::Missing {
+            operand: "saved",
+            reason: if activation.needs_preactivation() {
+                "this activation's derivative is computed from its input"
+            } else {
+                "this activation's derivative is computed from its output"
+            },
+        }),
     }
 }

@@ -1,21 +1,18 @@
 //! `activation_gradient.wgsl`: a gradient taken back through an activation.
 
-use super::activation::Activation;
+use super::activation::{Activation, needed_saved};
 use super::commands::Commands;
 use super::core::{Call, Kernels};
-use super::linear::needed_saved;
+use super::elementwise::{INVOCATIONS, groups};
 use super::operands::View;
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
 use crate::shader::{self, Access, Binding, MATRIX, Override, Shader, uniform};
 
-/// Quads that a workgroup of an elementwise kernel takes: one an invocation.
-pub(super) const QUADS: u32 = 256;
-
 pub(super) static SHADER: Shader = Shader {
     name: "activation_gradient",
     sources: &[MATRIX, shader::ACTIVATION, shader::ACTIVATION_GRADIENT],
-    workgroup_size: QUADS,
+    workgroup_size: INVOCATIONS,
     workgroup_bytes: 0,
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
@@ -65,7 +62,7 @@ impl Kernels {
         expect_shape("gradient", call.gradient, shape)?;
         expect_shape_if_given("saved", saved, shape)?;
         let operands = self.check(&SHADER, [Some(call.gradient), saved, Some(call.delta)])?;
-        let workgroups = self.workgroups(&SHADER, quads(call.delta).div_ceil(u64::from(QUADS)))?;
+        let workgroups = self.workgroups(&SHADER, groups(call.delta))?;
         let [gradient, saved, delta] = operands.views;
         let parameters = Parameters {
             gradient,
@@ -80,9 +77,4 @@ impl Kernels {
         let call = Call::new(&SHADER, &parameters, workgroups).with_overrides(&overrides);
         self.prepare(&operands, &call)
     }
-}
-
-/// Quads in a matrix: four neighbouring columns of a row, or what is left of it.
-pub(super) fn quads(matrix: &Matrix) -> u64 {
-    u64::from(matrix.rows()) * u64::from(matrix.columns()).div_ceil(4)
 }

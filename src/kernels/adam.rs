@@ -1,10 +1,10 @@
 //! `adam.wgsl`: one step of Adam or AdamW on one parameter.
 
-use super::activation_gradient::{QUADS, quads};
 use super::commands::Commands;
 use super::core::{Call, Kernels};
+use super::elementwise::{INVOCATIONS, groups};
+use super::moments::{moment, not_negative};
 use super::operands::View;
-use super::sgd::{moment, not_negative};
 use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_shape};
 use crate::shader::{self, Access, Binding, MATRIX, Shader, uniform};
@@ -12,7 +12,7 @@ use crate::shader::{self, Access, Binding, MATRIX, Shader, uniform};
 pub(super) static SHADER: Shader = Shader {
     name: "adam",
     sources: &[MATRIX, shader::ADAM],
-    workgroup_size: QUADS,
+    workgroup_size: INVOCATIONS,
     workgroup_bytes: 8,
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
@@ -185,10 +185,6 @@ impl AdamState {
     pub fn steps(&self) -> &Matrix {
         &self.steps
     }
-}
-
-fn groups(value: &Matrix) -> u64 {
-    quads(value).div_ceil(u64::from(QUADS))
 }
 
 /// Arguments of [`Kernels::adam`].

@@ -1,9 +1,10 @@
 //! `backward.wgsl`: the gradient of the tied weight, both contributions in one dispatch.
 
+use super::accumulate::Accumulate;
 use super::commands::Commands;
 use super::core::{Call, Kernels};
-use super::linear::{TILE_BYTES, TILE_INVOCATIONS, tiles};
 use super::operands::View;
+use super::tile::{BYTES, INVOCATIONS, tiles};
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
 use crate::shader::{self, Access, BACKWARD, Binding, MATRIX, Shader, uniform};
@@ -11,8 +12,8 @@ use crate::shader::{self, Access, BACKWARD, Binding, MATRIX, Shader, uniform};
 pub(super) static SHADER: Shader = Shader {
     name: "backward",
     sources: &[MATRIX, shader::TILE, BACKWARD],
-    workgroup_size: TILE_INVOCATIONS,
-    workgroup_bytes: TILE_BYTES,
+    workgroup_size: INVOCATIONS,
+    workgroup_bytes: BYTES,
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
         Binding { name: "code", access: Access::Read },
@@ -48,23 +49,6 @@ pub enum Contributions {
     Encoder,
     /// Hᵀ·dA alone, as if the encoder used `w.detach()`.
     Decoder,
-}
-
-/// What happens to what a gradient buffer held before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Accumulate {
-    /// It is overwritten, even if it was NaN.
-    #[default]
-    Overwrite,
-    /// The new gradient is added to it: gradient accumulation over micro-batches.
-    Add,
-}
-
-impl Accumulate {
-    /// The uniform's `add`.
-    pub(super) fn flag(self) -> u32 {
-        u32::from(self == Self::Add)
-    }
 }
 
 /// Arguments of [`Kernels::backward`].

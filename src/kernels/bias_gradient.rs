@@ -1,6 +1,6 @@
 //! `bias_gradient.wgsl`: the gradient of a bias, a sum over the batch.
 
-use super::backward::Accumulate;
+use super::accumulate::Accumulate;
 use super::commands::Commands;
 use super::core::{Call, Kernels};
 use super::operands::View;

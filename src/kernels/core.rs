@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::commands::{Commands, Dispatch};
 use super::operands::{self, Operand, Operands, Slice};
+use crate::element::ElementType;
 use crate::error::{Error, Result, captured, expect_alive};
-use crate::matrix::{ElementType, Matrix};
+use crate::matrix::{Matrix, expect_countable};
 use crate::shader::{Access, Binding, Shader, Width};
 
 /// How kernels are built.
@@ -192,7 +193,8 @@ impl Kernels {
     /// The bytes of a buffer for `rows` × `columns` f32 values, where the device allows it.
     pub(crate) fn expect_room(&self, what: &'static str, rows: u32, columns: u32) -> Result<u64> {
         let values = u64::from(rows) * u64::from(columns);
-        let needed = values.saturating_mul(ElementType::F32.size()).max(16);
+        expect_countable(what, values)?;
+        let needed = (values * ElementType::F32.size()).max(16);
         let available = self.shared.limits.max_buffer_size;
         if needed > available {
             return Err(Error::Limit { what, limit: "max_buffer_size", needed, available });
@@ -209,8 +211,7 @@ impl Kernels {
     /// y·(first dimension) + x and lets those past `count` do nothing.
     pub(super) fn workgroups(&self, shader: &'static Shader, count: u64) -> Result<[u32; 2]> {
         let most = u64::from(self.shared.limits.max_compute_workgroups_per_dimension);
-        let high = count.div_ceil(most);
-        if high > most {
+        if count > most * most {
             return Err(Error::Limit {
                 what: shader.name,
                 limit: "max_compute_workgroups_per_dimension, squared",
@@ -218,6 +219,7 @@ impl Kernels {
                 available: most * most,
             });
         }
+        let high = count.div_ceil(most.max(1));
         let wide = count.div_ceil(high.max(1));
         Ok([wide as u32, high as u32])
     }
@@ -276,20 +278,20 @@ impl Kernels {
         entry(operand.index, operand.bound.unwrap_or(Slice::whole(spare)))
     }
 
-    /// A bind group for group 0 of `shader`, which holds `matrix` alone.
+    /// A bind group of `bindings`, of which there is one: `matrix`, read.
     pub(super) fn bind_alone(
         &self,
-        shader: &'static Shader,
+        bindings: &'static [Binding],
         matrix: &Matrix,
     ) -> Result<wgpu::BindGroup> {
         expect_alive(self.device())?;
-        let name = shader.groups[0][0].name;
+        let name = bindings[0].name;
         let slice = if matrix.is_empty() {
             Slice::whole(&self.shared.spare_read)
         } else {
             operands::slice_of(name, matrix, &self.shared.limits)?
         };
-        let layout = self.group_layout(shader.groups[0])?;
+        let layout = self.group_layout(bindings)?;
         captured(self.device(), name, || {
             self.device().create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(name),
@@ -422,7 +424,7 @@ fn expect_settings<const N: usize>(
         let ends = fields.iter().map(|field| field.offset + field.size);
         let (needed, given) = (ends.max().unwrap_or(0) as u64, settings.size());
         if given < needed {
-            return Err(Error::DoesNotFit { needed, given });
+            return Err(Error::DoesNotFit { operand: binding.name, needed, given });
         }
     }
     for operand in &operands.bound {

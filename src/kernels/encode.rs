@@ -2,18 +2,17 @@
 
 use super::commands::Commands;
 use super::core::Kernels;
-use super::linear::{
-    Gradient, Linear, OPERAND_GROUP, OVERRIDES, TILE_BYTES, TILE_INVOCATIONS, WEIGHT_GROUP,
-};
-use super::weight::Weight;
+use super::linear::{Gradient, Linear, OPERAND_GROUP, OVERRIDES};
+use super::tile::{BYTES, INVOCATIONS};
+use super::weight::{WEIGHT_GROUP, Weight};
 use crate::error::Result;
 use crate::shader::{ACTIVATION, ENCODE, LINEAR, MATRIX, Shader, TILE};
 
 pub(super) static SHADER: Shader = Shader {
     name: "encode",
     sources: &[MATRIX, ACTIVATION, TILE, LINEAR, ENCODE],
-    workgroup_size: TILE_INVOCATIONS,
-    workgroup_bytes: TILE_BYTES,
+    workgroup_size: INVOCATIONS,
+    workgroup_bytes: BYTES,
     groups: &[WEIGHT_GROUP, OPERAND_GROUP],
     overrides: OVERRIDES,
 };

@@ -1,27 +1,18 @@
 //! What encode and decode share: arguments, uniform and preparation (`linear.wgsl`).
 
-use super::activation::Activation;
+use super::activation::{Activation, needed_saved};
 use super::commands::Commands;
 use super::core::{Call, Kernels};
 use super::operands::View;
+use super::tile::tiles;
 use super::weight::Weight;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
 use crate::shader::{Access, Binding, Override, Shader, uniform};
-
-/// Rows and columns of an output tile (`TILE` of tile.wgsl).
-pub(super) const TILE: u64 = 64;
-
-/// Invocations of a workgroup, and bytes of workgroup memory, of every kernel on tile.wgsl.
-pub(super) const TILE_INVOCATIONS: u32 = 64;
-pub(super) const TILE_BYTES: u32 = 512 * 16;
 
 /// Values of `EPILOGUE`.
 const ACTIVATE: f64 = 0.0;
 const SLOPE: f64 = 1.0;
-
-/// The weight's group: the same in both directions, so one bind group serves both.
-pub(super) const WEIGHT_GROUP: &[Binding] = &[Binding { name: "weight", access: Access::Read }];
 
 pub(super) const OPERAND_GROUP: &[Binding] = &[
     Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
@@ -137,25 +128,6 @@ impl<'a> Gradient<'a> {
     }
 }
 
-/// `saved`, where `activation` has a derivative to compute.
-pub(super) fn needed_saved(
-    activation: Activation,
-    saved: Option<&Matrix>,
-) -> Result<Option<&Matrix>> {
-    match (activation, saved) {
-        (Activation::Identity, _) => Ok(None),
-        (_, Some(saved)) => Ok(Some(saved)),
-        (activation, None) => Err(Error::Missing {
-            operand: "saved",
-            reason: if activation.needs_preactivation() {
-                "this activation's derivative is computed from its input"
-            } else {
-                "this activation's derivative is computed from its output"
-            },
-        }),
-    }
-}
-
 impl Kernels {
     /// A forward product; `lengths` are the weight's dimensions as (reduction, output columns).
     pub(super) fn forward_product(
@@ -226,9 +198,4 @@ impl Kernels {
             .with_first_group(weight.bind_group());
         self.prepare(&operands, &call)
     }
-}
-
-/// Workgroups of a kernel on tile.wgsl that computes `output`.
-pub(super) fn tiles(output: &Matrix) -> u64 {
-    u64::from(output.rows()).div_ceil(TILE) * u64::from(output.columns()).div_ceil(TILE)
 }

@@ -1,10 +1,9 @@
 //! What the losses share: arguments, uniform and preparation (`loss.wgsl`).
 
-use super::activation::Activation;
-use super::activation_gradient::quads;
+use super::activation::{Activation, needed_saved};
 use super::commands::Commands;
 use super::core::{Call, Kernels};
-use super::linear::needed_saved;
+use super::elementwise::quads;
 use super::operands::View;
 use super::sum::Sum;
 use crate::error::{Error, Result};
@@ -140,7 +139,7 @@ impl Kernels {
         expect_shape_if_given("saved", saved, shape)?;
         let most = u64::from(self.limits().max_compute_workgroups_per_dimension).min(MOST_GROUPS);
         let each = QUADS_EACH * u64::from(INVOCATIONS);
-        let groups = quads(call.prediction).div_ceil(each).min(most);
+        let groups = quads(call.prediction).div_ceil(each).min(most.max(1));
         let partials = self.zeros("partials", 1, groups as u32)?;
         let operands =
             [Some(call.prediction), Some(call.target), saved, call.delta, Some(&partials)];
@@ -173,7 +172,7 @@ impl Kernels {
         };
         let activation = if call.delta.is_some() { call.activation } else { Activation::Identity };
         let overrides = [activation.code()];
-        let workgroups = [groups as u32, u32::from(groups > 0)];
+        let workgroups = self.workgroups(shader, groups)?;
         let measure = Call::new(shader, &parameters, workgroups).with_overrides(&overrides);
         let total = Sum { partials: &partials, scale, total: call.loss };
         let measure = self.prepare(&operands, &measure)?;

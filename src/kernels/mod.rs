@@ -5,6 +5,7 @@
 //! pipeline, and returns [`Commands`] to record as often as needed. Nothing is submitted, polled or
 //! written to the queue.
 
+mod accumulate;
 mod activation;
 mod activation_gradient;
 mod adam;
@@ -14,19 +15,23 @@ mod commands;
 mod core;
 mod cross_entropy;
 mod decode;
+mod elementwise;
 mod encode;
 mod linear;
 mod loss;
+mod moments;
 mod operands;
 mod sgd;
 mod squared_error;
 mod sum;
+mod tile;
 mod weight;
 
+pub use self::accumulate::Accumulate;
 pub use self::activation::Activation;
 pub use self::activation_gradient::ActivationGradient;
 pub use self::adam::{AdamSettings, AdamState, AdamUpdate};
-pub use self::backward::{Accumulate, Backward, Contributions};
+pub use self::backward::{Backward, Contributions};
 pub use self::bias_gradient::BiasGradient;
 pub use self::commands::Commands;
 pub use self::core::{KernelOptions, Kernels};

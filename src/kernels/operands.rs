@@ -1,7 +1,8 @@
 //! The checks that every kernel's operands go through, and their views for the shader.
 
+use crate::element::ElementType;
 use crate::error::{Error, Result};
-use crate::matrix::{ElementType, Matrix, expect_usage};
+use crate::matrix::{Matrix, expect_usage};
 use crate::shader::{Access, Binding, Shader, Width};
 
 /// `View` of matrix.wgsl.

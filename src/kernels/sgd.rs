@@ -1,8 +1,9 @@
 //! `sgd.wgsl`: one step of stochastic gradient descent on one parameter.
 
-use super::activation_gradient::{QUADS, quads};
 use super::commands::Commands;
 use super::core::{Call, Kernels};
+use super::elementwise::{INVOCATIONS, groups};
+use super::moments::{moment, not_negative};
 use super::operands::View;
 use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_shape};
@@ -11,7 +12,7 @@ use crate::shader::{self, Access, Binding, MATRIX, Shader, uniform};
 pub(super) static SHADER: Shader = Shader {
     name: "sgd",
     sources: &[MATRIX, shader::SGD],
-    workgroup_size: QUADS,
+    workgroup_size: INVOCATIONS,
     workgroup_bytes: 0,
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
@@ -103,15 +104,6 @@ impl SgdSettings {
     }
 }
 
-/// Passes if `given` is a finite number of at least 0.
-pub(super) fn not_negative(name: &'static str, given: f64) -> Result<()> {
-    if given >= 0.0 && (given as f32).is_finite() {
-        Ok(())
-    } else {
-        Err(Error::Setting { name, expected: "a finite number of at least 0", given })
-    }
-}
-
 /// The velocity of one parameter, zero at first.
 #[derive(Debug, Clone)]
 pub struct SgdState {
@@ -132,20 +124,6 @@ impl SgdState {
     /// The velocity: one row of quads, each row of the parameter padded to a multiple of four.
     pub fn velocity(&self) -> &Matrix {
         &self.velocity
-    }
-}
-
-/// A zeroed moment of `value`, in quads: each row padded to a multiple of four.
-pub(super) fn moment(kernels: &Kernels, label: &'static str, value: &Matrix) -> Result<Matrix> {
-    let columns = quads(value) * 4;
-    match u32::try_from(columns) {
-        Ok(columns) => kernels.zeros(label, 1, columns),
-        Err(_) => Err(Error::Limit {
-            what: label,
-            limit: "of elements that a kernel can count",
-            needed: columns,
-            available: (1 << 31) - 1,
-        }),
     }
 }
 
@@ -177,7 +155,7 @@ impl Kernels {
         }
         let velocity = call.state.map(SgdState::velocity);
         let operands = self.check(&SHADER, [Some(call.gradient), Some(call.value), velocity])?;
-        let workgroups = self.workgroups(&SHADER, quads(call.value).div_ceil(u64::from(QUADS)))?;
+        let workgroups = self.workgroups(&SHADER, groups(call.value))?;
         let [gradient, value, _] = operands.views;
         let parameters = Parameters {
             value,

@@ -61,7 +61,7 @@ impl Kernels {
             padding_1: 0,
             padding_2: 0,
         };
-        let call = Call::new(&SHADER, &parameters, [1, 1]);
+        let call = Call::new(&SHADER, &parameters, self.workgroups(&SHADER, 1)?);
         self.prepare(&operands, &call)
     }
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use super::core::Kernels;
-use super::encode;
 use super::operands::expect_element;
 use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_usage};
+use crate::shader::{Access, Binding};
+
+/// The weight's group: the same in both directions, so one bind group serves both.
+pub(super) const WEIGHT_GROUP: &[Binding] = &[Binding { name: "weight", access: Access::Read }];
 
 /// The weight W of a tied layer, \[hidden, inputs\]: a handle that encoder and decoder share.
 ///
@@ -37,7 +40,7 @@ impl Weight {
     pub fn new(kernels: &Kernels, matrix: Matrix) -> Result<Self> {
         expect_usage("weight", &matrix, wgpu::BufferUsages::STORAGE)?;
         expect_element("weight", &matrix, kernels.device())?;
-        let bind_group = kernels.bind_alone(&encode::SHADER, &matrix)?;
+        let bind_group = kernels.bind_alone(WEIGHT_GROUP, &matrix)?;
         let device = kernels.device().clone();
         Ok(Self { shared: Arc::new(Shared { device, matrix, bind_group }) })
     }
@@ -66,7 +69,8 @@ impl Weight {
         &self.shared.bind_group
     }
 
-    pub(super) fn expect_device(&self, kernels: &Kernels) -> Result<()> {
+    /// Passes if the weight belongs to the device of `kernels`.
+    pub(crate) fn expect_device(&self, kernels: &Kernels) -> Result<()> {
         if self.shared.device == *kernels.device() {
             Ok(())
         } else {
