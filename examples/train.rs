@@ -66,6 +66,9 @@ enum LossName {
     CrossEntropy,
 }
 
+/// The eigenvalues of a larger matrix take minutes.
+const MOST_PIXELS_FOR_PCA: usize = 2048;
+
 fn learning_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
@@ -131,15 +134,19 @@ fn train(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut floor = None;
     if squared {
         let error = squared_error(&pixels, &reconstructed) / images.count as f64;
-        let optimum = data::pca_residual(&pixels, width, options.hidden as usize);
         println!("squared error per image: {error:.6}");
-        println!("PCA optimum at {} components: {optimum:.6}", options.hidden);
-        if optimum > 0.0 {
-            println!("excess over the PCA optimum: {:.3e}", (error - optimum) / optimum);
-            // The loss is a mean over pixels, too.
-            floor = Some(optimum / width as f64);
+        if width > MOST_PIXELS_FOR_PCA {
+            println!("no PCA optimum: images of {width} pixels are too large to compute it here");
         } else {
-            println!("a linear code this wide loses nothing, so there is no excess to state");
+            let optimum = data::pca_residual(&pixels, width, options.hidden as usize);
+            println!("PCA optimum at {} components: {optimum:.6}", options.hidden);
+            if optimum > 0.0 {
+                println!("excess over the PCA optimum: {:.3e}", (error - optimum) / optimum);
+                // The loss is a mean over pixels, too.
+                floor = Some(optimum / width as f64);
+            } else if optimum == 0.0 {
+                println!("a linear code this wide loses nothing, so there is no excess to state");
+            }
         }
     } else if let Some(loss) = losses.last() {
         println!("cross-entropy per pixel: {loss:.6}");
@@ -217,6 +224,10 @@ impl Training<'_> {
             losses.extend(epoch_losses.read_blocking(&gpu.device, &gpu.queue)?);
             bar.set_message(losses.last().map_or(String::new(), |loss| format!("{loss:.6}")));
             bar.inc(1);
+            // Where no terminal shows the bar, a line now and then.
+            if bar.is_hidden() && (epoch + 1) % options.epochs.div_ceil(10) == 0 {
+                println!("epoch {}/{}: loss {}", epoch + 1, options.epochs, bar.message());
+            }
         }
         bar.finish();
         Ok(losses)
@@ -242,7 +253,7 @@ impl Step {
     ) -> Result<Self, tied_linear::Error> {
         let loss = match run.options.loss {
             LossName::SquaredError => Loss::SquaredError,
-            LossName::CrossEntropy => Loss::CrossEntropy,
+            LossName::CrossEntropy => Loss::BinaryCrossEntropy,
         };
         let options = TrainingOptions::default().with_loss(loss);
         let input = run.layer.kernels().zeros("images", batch as u32, run.width as u32)?;

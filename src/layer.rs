@@ -1,154 +1,14 @@
-//! [`TiedLinear`], and the two halves that share its weight.
+//! [`TiedLinear`]: an encoder and a decoder around one weight, with its passes.
 
 use crate::error::{Error, Result};
+use crate::halves::{Decoder, Encoder};
 use crate::init::{Init, Side};
 use crate::kernels::{
     Accumulate, Activation, ActivationGradient, Backward, BiasGradient, Commands, Contributions,
-    Gradient, Kernels, Linear, Weight,
+    Gradient, Kernels, Weight,
 };
-use crate::matrix::{Matrix, expect_shape_if_given};
-use crate::parameters::{Parameter, Parameters};
-
-/// The half that encodes: H = f(X·Wᵀ + b).
-#[derive(Debug, Clone)]
-pub struct Encoder {
-    kernels: Kernels,
-    weight: Weight,
-    bias: Option<Matrix>,
-    activation: Activation,
-}
-
-impl Encoder {
-    /// An encoder with this weight W \[hidden, inputs\] and bias b \[1, hidden\].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Shape`] for a bias of another shape.
-    pub fn new(
-        kernels: &Kernels,
-        weight: &Weight,
-        bias: Option<Matrix>,
-        activation: Activation,
-    ) -> Result<Self> {
-        expect_shape_if_given("bias", bias.as_ref(), [1, weight.hidden()])?;
-        let (kernels, weight) = (kernels.clone(), weight.clone());
-        Ok(Self { kernels, weight, bias, activation })
-    }
-
-    /// From `input` X \[batch, inputs\] to `code` H \[batch, hidden\]; `preactivation`, in the code's
-    /// shape, is where X·Wᵀ + b goes for an activation whose derivative needs it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Kernels::encode`].
-    pub fn encode(
-        &self,
-        input: &Matrix,
-        code: &Matrix,
-        preactivation: Option<&Matrix>,
-    ) -> Result<Commands> {
-        let call = Linear::new(input, code)
-            .with_bias(self.bias.as_ref())
-            .with_activation(self.activation)
-            .with_preactivation(preactivation);
-        self.kernels.encode(&self.weight, &call)
-    }
-
-    /// The shared weight.
-    pub fn weight(&self) -> &Weight {
-        &self.weight
-    }
-
-    /// b.
-    pub fn bias(&self) -> Option<&Matrix> {
-        self.bias.as_ref()
-    }
-
-    /// f.
-    pub fn activation(&self) -> Activation {
-        self.activation
-    }
-
-    /// The weight, then the bias.
-    pub fn parameters(&self) -> Parameters {
-        parameters(&self.weight, [("encoder bias", self.bias())])
-    }
-}
-
-/// The half that decodes: Y = g(H·W + c), with the encoder's weight accessed transposed.
-#[derive(Debug, Clone)]
-pub struct Decoder {
-    kernels: Kernels,
-    weight: Weight,
-    bias: Option<Matrix>,
-    activation: Activation,
-}
-
-impl Decoder {
-    /// A decoder with this weight W \[hidden, inputs\] and bias c \[1, inputs\].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Shape`] for a bias of another shape.
-    pub fn new(
-        kernels: &Kernels,
-        weight: &Weight,
-        bias: Option<Matrix>,
-        activation: Activation,
-    ) -> Result<Self> {
-        expect_shape_if_given("bias", bias.as_ref(), [1, weight.inputs()])?;
-        let (kernels, weight) = (kernels.clone(), weight.clone());
-        Ok(Self { kernels, weight, bias, activation })
-    }
-
-    /// From `code` H \[batch, hidden\] to `output` Y \[batch, inputs\]; `preactivation`, in the
-    /// output's shape, is where H·W + c goes for an activation whose derivative needs it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Kernels::decode`].
-    pub fn decode(
-        &self,
-        code: &Matrix,
-        output: &Matrix,
-        preactivation: Option<&Matrix>,
-    ) -> Result<Commands> {
-        let call = Linear::new(code, output)
-            .with_bias(self.bias.as_ref())
-            .with_activation(self.activation)
-            .with_preactivation(preactivation);
-        self.kernels.decode(&self.weight, &call)
-    }
-
-    /// The shared weight.
-    pub fn weight(&self) -> &Weight {
-        &self.weight
-    }
-
-    /// c.
-    pub fn bias(&self) -> Option<&Matrix> {
-        self.bias.as_ref()
-    }
-
-    /// g.
-    pub fn activation(&self) -> Activation {
-        self.activation
-    }
-
-    /// The weight, then the bias.
-    pub fn parameters(&self) -> Parameters {
-        parameters(&self.weight, [("decoder bias", self.bias())])
-    }
-}
-
-fn parameters<const N: usize>(
-    weight: &Weight,
-    biases: [(&'static str, Option<&Matrix>); N],
-) -> Parameters {
-    let weight = Parameter { name: "weight", value: weight.matrix().clone() };
-    let given = |(name, bias): (_, Option<&Matrix>)| Some(Parameter { name, value: bias?.clone() });
-    std::iter::once(weight).chain(biases.into_iter().filter_map(given)).collect()
-}
+use crate::matrix::Matrix;
+use crate::parameters::Parameters;
 
 /// What a [`TiedLinear`] is made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -271,7 +131,7 @@ impl TiedLinear {
     ///
     /// [`Error::NotTied`] where they hold two, even equal ones.
     pub fn from_halves(encoder: Encoder, decoder: Decoder) -> Result<Self> {
-        if !encoder.weight.is_tied_to(&decoder.weight) {
+        if !encoder.weight().is_tied_to(decoder.weight()) {
             return Err(Error::NotTied);
         }
         Ok(Self { encoder, decoder })
@@ -289,7 +149,7 @@ impl TiedLinear {
 
     /// The one weight.
     pub fn weight(&self) -> &Weight {
-        &self.encoder.weight
+        self.encoder.weight()
     }
 
     /// The kernels that the layer runs on.
@@ -300,7 +160,7 @@ impl TiedLinear {
     /// The weight, the encoder's bias and the decoder's, where there are any.
     pub fn parameters(&self) -> Parameters {
         let biases = [("encoder bias", self.encoder.bias()), ("decoder bias", self.decoder.bias())];
-        parameters(self.weight(), biases)
+        Parameters::of(self.weight(), biases)
     }
 
     /// Encode and decode `input` X \[batch, inputs\] into the tape's matrices.
@@ -309,10 +169,15 @@ impl TiedLinear {
     ///
     /// As [`Kernels::encode`] and [`Kernels::decode`].
     pub fn forward(&self, input: &Matrix, tape: &Tape) -> Result<Commands> {
-        let preactivation = tape.code_preactivation.as_ref();
-        let encode = self.encoder.encode(input, &tape.code, preactivation)?;
-        let preactivation = tape.output_preactivation.as_ref();
-        Ok(encode.then(self.decoder.decode(&tape.code, &tape.output, preactivation)?))
+        let encode = self
+            .encoder
+            .encode(input, &tape.code, tape.code_preactivation.as_ref())
+            .map_err(|error| error.renamed(TAPE_OF_ENCODE))?;
+        let decode = self
+            .decoder
+            .decode(&tape.code, &tape.output, tape.output_preactivation.as_ref())
+            .map_err(|error| error.renamed(TAPE_OF_DECODE))?;
+        Ok(encode.then(decode))
     }
 
     /// All gradients, from that of the output; see [`LayerBackward`].
@@ -322,54 +187,133 @@ impl TiedLinear {
     /// As the kernels that it runs, and [`Error::Missing`] where the layer has a bias that
     /// `gradients` lacks.
     pub fn backward(&self, call: &LayerBackward<'_>) -> Result<Commands> {
-        let kernels = self.kernels();
-        let tape = call.tape;
-        let mut commands = Commands::default();
-        let output_delta = match call.output_gradient {
-            Some(gradient) if self.decoder.activation == Activation::Identity => gradient,
-            Some(gradient) => {
-                commands = commands.then(kernels.activation_gradient(&ActivationGradient {
-                    gradient,
-                    activation: self.decoder.activation,
-                    saved: tape.saved_output(self.decoder.activation),
-                    delta: &tape.output_delta,
-                })?);
-                &tape.output_delta
+        let (output_delta, commands) = self.output_delta(call)?;
+        let commands = commands
+            .then(self.code_delta(call, output_delta)?)
+            .then(self.weight_gradient(call, output_delta)?)
+            .then(self.bias_gradients(call, output_delta)?);
+        let Some(input_gradient) = call.input_gradient else { return Ok(commands) };
+        let product = Gradient::new(&call.tape.code_delta, input_gradient);
+        let product = self.kernels().input_gradient(self.weight(), &product).map_err(|error| {
+            error.renamed(&[["delta", "tape.code_delta"], ["output", "input_gradient"]])
+        })?;
+        Ok(commands.then(product))
+    }
+
+    /// dA: the matrix that holds it, and what computes it.
+    fn output_delta<'a>(&self, call: &LayerBackward<'a>) -> Result<(&'a Matrix, Commands)> {
+        let (tape, activation) = (call.tape, self.decoder.activation());
+        match call.output_gradient {
+            None => Ok((&tape.output_delta, Commands::default())),
+            Some(gradient) if activation == Activation::Identity => {
+                Ok((gradient, Commands::default()))
             }
-            None => &tape.output_delta,
-        };
-        let code_gradient = Gradient::new(output_delta, &tape.code_delta)
+            Some(gradient) => {
+                let saved = tape.saved_output(activation);
+                let delta = &tape.output_delta;
+                let through = ActivationGradient { gradient, activation, saved, delta };
+                let names = [
+                    ["gradient", "output_gradient"],
+                    [
+                        "saved",
+                        name_of_saved(activation, ["tape.output", "tape.output_preactivation"]),
+                    ],
+                    ["delta", "tape.output_delta"],
+                ];
+                let through = self.kernels().activation_gradient(&through);
+                Ok((delta, through.map_err(|error| error.renamed(&names))?))
+            }
+        }
+    }
+
+    /// Where the caller knows dA from.
+    fn name_of_output_delta(&self, call: &LayerBackward<'_>) -> &'static str {
+        let given = call.output_gradient.is_some();
+        let is_delta = self.decoder.activation() == Activation::Identity;
+        if given && is_delta { "output_gradient" } else { "tape.output_delta" }
+    }
+
+    /// dZ, into the tape.
+    fn code_delta(&self, call: &LayerBackward<'_>, output_delta: &Matrix) -> Result<Commands> {
+        let (tape, activation) = (call.tape, self.encoder.activation());
+        let product = Gradient::new(output_delta, &tape.code_delta)
             .with_extra(call.code_gradient)
-            .through(self.encoder.activation, tape.saved_code(self.encoder.activation));
-        commands = commands.then(kernels.code_gradient(self.weight(), &code_gradient)?);
-        commands = commands.then(kernels.backward(&Backward {
-            code: &tape.code,
+            .through(activation, tape.saved_code(activation));
+        let names = [
+            ["delta", self.name_of_output_delta(call)],
+            ["extra", "code_gradient"],
+            ["saved", name_of_saved(activation, ["tape.code", "tape.code_preactivation"])],
+            ["output", "tape.code_delta"],
+        ];
+        let product = self.kernels().code_gradient(self.weight(), &product);
+        product.map_err(|error| error.renamed(&names))
+    }
+
+    /// dW.
+    fn weight_gradient(&self, call: &LayerBackward<'_>, output_delta: &Matrix) -> Result<Commands> {
+        let backward = Backward {
+            code: &call.tape.code,
             output_delta,
-            code_delta: &tape.code_delta,
+            code_delta: &call.tape.code_delta,
             input: call.input,
             gradient: &call.gradients.weight,
             contributions: call.contributions,
             accumulate: call.accumulate,
-        })?);
-        let biases = [
-            (self.encoder.bias(), &call.gradients.encoder_bias, &tape.code_delta, "encoder_bias"),
-            (self.decoder.bias(), &call.gradients.decoder_bias, output_delta, "decoder_bias"),
+        };
+        let names = [
+            ["code", "tape.code"],
+            ["output_delta", self.name_of_output_delta(call)],
+            ["code_delta", "tape.code_delta"],
+            ["gradient", "gradients.weight"],
         ];
-        for (bias, gradient, delta, operand) in biases {
+        self.kernels().backward(&backward).map_err(|error| error.renamed(&names))
+    }
+
+    /// db and dc, where the layer has these biases.
+    fn bias_gradients(&self, call: &LayerBackward<'_>, output_delta: &Matrix) -> Result<Commands> {
+        let (tape, gradients, accumulate) = (call.tape, call.gradients, call.accumulate);
+        let encoder = (
+            self.encoder.bias(),
+            gradients.encoder_bias.as_ref(),
+            &tape.code_delta,
+            [["gradient", "gradients.encoder_bias"], ["delta", "tape.code_delta"]],
+        );
+        let decoder = (
+            self.decoder.bias(),
+            gradients.decoder_bias.as_ref(),
+            output_delta,
+            [["gradient", "gradients.decoder_bias"], ["delta", self.name_of_output_delta(call)]],
+        );
+        let mut commands = Commands::default();
+        for (bias, gradient, delta, names) in [encoder, decoder] {
             if bias.is_some() {
+                let operand = names[0][1];
                 let missing = Error::Missing { operand, reason: "the layer has this bias" };
-                let gradient = gradient.as_ref().ok_or(missing)?;
-                let accumulate = call.accumulate;
+                let gradient = gradient.ok_or(missing)?;
                 let sum = BiasGradient { delta, gradient, accumulate };
-                commands = commands.then(kernels.bias_gradient(&sum)?);
+                let sum = self.kernels().bias_gradient(&sum);
+                commands = commands.then(sum.map_err(|error| error.renamed(&names))?);
             }
-        }
-        if let Some(input_gradient) = call.input_gradient {
-            let product = Gradient::new(&tape.code_delta, input_gradient);
-            commands = commands.then(kernels.input_gradient(self.weight(), &product)?);
         }
         Ok(commands)
     }
+}
+
+/// The tape's names for the operands of the two halves.
+const TAPE_OF_ENCODE: &[[&str; 2]] =
+    &[["output", "tape.code"], ["preactivation", "tape.code_preactivation"]];
+const TAPE_OF_DECODE: &[[&str; 2]] = &[
+    ["input", "tape.code"],
+    ["output", "tape.output"],
+    ["preactivation", "tape.output_preactivation"],
+];
+
+/// Which of the output's name and the pre-activation's is that of what the derivative needs.
+fn name_of_saved(
+    activation: Activation,
+    [output, preactivation]: [&'static str; 2],
+) -> &'static str {
+    if activation.needs_preactivation() { preactivation } else { output }
 }
 
 /// What a forward pass keeps for the backward pass, for one batch size.
@@ -406,8 +350,8 @@ impl Tape {
         Ok(Self {
             code: kernels.zeros("code", batch, hidden)?,
             output: kernels.zeros("output", batch, inputs)?,
-            code_preactivation: kept(layer.encoder.activation, "code preactivation", hidden)?,
-            output_preactivation: kept(layer.decoder.activation, "output preactivation", inputs)?,
+            code_preactivation: kept(layer.encoder.activation(), "code preactivation", hidden)?,
+            output_preactivation: kept(layer.decoder.activation(), "output preactivation", inputs)?,
             code_delta: kernels.zeros("code delta", batch, hidden)?,
             output_delta: kernels.zeros("output delta", batch, inputs)?,
         })

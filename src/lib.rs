@@ -66,15 +66,18 @@
 //!
 //! * **Numbers.** Storage and accumulation are f32. The order of every sum is fixed by the shapes, and
 //!   there are no float atomics: one adapter gives the same bits each time.
-//! * **Sizes.** Any rows, columns, offset and row stride. Sizes of zero are defined: an empty batch
-//!   writes no output and adds nothing to a gradient.
+//! * **Sizes.** Any rows, columns, offset and row stride, up to 2³¹ − 1 elements a matrix. Sizes of zero
+//!   are defined: an empty batch writes no output and adds nothing to a gradient. Mesa's software driver
+//!   up to 22.3 cuts long loops short; there a reduction beyond 1,048,560 (half of that for both terms
+//!   of dW) is an error.
 //! * **Errors.** What fails returns an [`Error`] before anything is recorded or written. Nothing
-//!   panics, and wgpu's own errors are caught, not left to the uncaptured-error handler. What the
-//!   library cannot see is a pass or queue of another device handed to it together with the right
-//!   one's objects: wgpu reports that itself.
-//! * **Guests.** No global state, no threads, no submits and no polls, except in the functions that
-//!   say so: [`Matrix::write`], [`Matrix::read`], [`Matrix::read_blocking`] and
-//!   [`Optimizer::set_learning_rate`].
+//!   panics, and wgpu's own errors are caught, not left to the uncaptured-error handler. One mix-up
+//!   is past seeing, since wgpu does not say which device a queue or a pass belongs to: a queue or
+//!   pass of one device together with objects of another. wgpu reports that itself.
+//! * **Guests.** No global state, no threads. Nothing submits, polls or writes to the queue but the
+//!   functions for just that: [`Matrix::write`] and [`Optimizer::set_learning_rate`] write,
+//!   [`Matrix::read`] submits, [`Matrix::read_blocking`] submits and polls, and
+//!   [`Readback::read_blocking`] polls.
 //!
 //! # Features
 //!
@@ -88,6 +91,7 @@
 
 mod element;
 mod error;
+mod halves;
 #[cfg(feature = "headless")]
 pub mod headless;
 pub mod init;
@@ -102,10 +106,13 @@ mod transfer;
 
 pub use element::ElementType;
 pub use error::{Error, Result};
+pub use halves::{Decoder, Encoder};
+pub use init::{Init, Side};
 pub use kernels::{
-    Accumulate, Activation, Commands, Contributions, KernelOptions, Kernels, Reduction, Weight,
+    Accumulate, Activation, AdamSettings, Commands, Contributions, KernelOptions, Kernels,
+    Reduction, SgdSettings, Weight,
 };
-pub use layer::{Decoder, Encoder, Gradients, LayerBackward, Tape, TiedLinear, TiedLinearOptions};
+pub use layer::{Gradients, LayerBackward, Tape, TiedLinear, TiedLinearOptions};
 pub use matrix::{Layout, Matrix};
 pub use optimizer::{Optimizer, OptimizerSettings, OptimizerState};
 pub use parameters::{Parameter, Parameters};

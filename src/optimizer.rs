@@ -129,7 +129,8 @@ impl Optimizer {
     /// # Errors
     ///
     /// [`Error::Setting`] for a value outside its range, [`Error::DeviceMismatch`] for another
-    /// device.
+    /// device, [`Error::DeviceLost`]. The queue must be the device's own, which wgpu gives no way to
+    /// check.
     pub fn set_learning_rate(
         &mut self,
         device: &wgpu::Device,

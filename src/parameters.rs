@@ -1,5 +1,6 @@
 //! [`Parameters`]: what there is to learn, each tensor once.
 
+use crate::kernels::Weight;
 use crate::matrix::Matrix;
 
 /// One learnable matrix.
@@ -19,6 +20,16 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// The weight, then those of the named biases that are there.
+    pub(crate) fn of<const N: usize>(
+        weight: &Weight,
+        biases: [(&'static str, Option<&Matrix>); N],
+    ) -> Self {
+        let parameter = |name, matrix: &Matrix| Parameter { name, value: matrix.clone() };
+        let biases = biases.into_iter().filter_map(|(name, bias)| Some(parameter(name, bias?)));
+        std::iter::once(parameter("weight", weight.matrix())).chain(biases).collect()
+    }
+
     /// Number of learnable values; a tied weight's count once.
     pub fn count(&self) -> u64 {
         self.list.iter().map(|parameter| parameter.value.len()).sum()

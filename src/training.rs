@@ -1,7 +1,7 @@
 //! [`TrainingStep`]: forward, loss, backward and update of one tied layer, prepared once.
 
-use crate::error::Result;
-use crate::kernels::{Accumulate, Commands, Contributions, LossGradient, Reduction};
+use crate::error::{Error, Result};
+use crate::kernels::{Accumulate, Activation, Commands, Contributions, LossGradient, Reduction};
 use crate::layer::{Gradients, LayerBackward, Tape, TiedLinear};
 use crate::matrix::Matrix;
 use crate::optimizer::Optimizer;
@@ -13,8 +13,8 @@ pub enum Loss {
     /// Squared error.
     #[default]
     SquaredError,
-    /// Binary cross-entropy; the output is logits, so the decoder's activation is the identity.
-    CrossEntropy,
+    /// Binary cross-entropy. The output is logits, so the decoder's activation must be the identity.
+    BinaryCrossEntropy,
 }
 
 /// How a step is taken.
@@ -65,7 +65,9 @@ impl TrainingOptions {
 ///
 /// To accumulate gradients over micro-batches, prepare one step that overwrites them and one that
 /// adds to them, record the [`gradient_commands`](Self::gradient_commands) of the first once and of
-/// the second for each further micro-batch, then the [`update_commands`](Self::update_commands).
+/// the second for each further micro-batch, then the [`update_commands`](Self::update_commands). With
+/// [`Reduction::Mean`] the sum of N micro-batches' gradients is N times the mean over all samples; with
+/// [`Reduction::Sum`] it is the gradient of the whole batch.
 #[derive(Debug, Clone)]
 pub struct TrainingStep {
     tape: Tape,
@@ -80,7 +82,8 @@ impl TrainingStep {
     ///
     /// # Errors
     ///
-    /// As the kernels that it runs, and as [`Optimizer::update`].
+    /// As the kernels that it runs ([`Kernels`](crate::Kernels)), as [`Optimizer::update`], and
+    /// [`Error::Incompatible`] for a cross-entropy with a decoder's activation.
     pub fn new(
         layer: &TiedLinear,
         optimizer: &Optimizer,
@@ -94,13 +97,19 @@ impl TrainingStep {
         let loss = kernels.zeros("loss", 1, 1)?;
         let forward = layer.forward(input, &tape)?;
         let g = layer.decoder().activation();
+        if options.loss == Loss::BinaryCrossEntropy && g != Activation::Identity {
+            return Err(Error::Incompatible {
+                what: "decoder_activation",
+                reason: "the binary cross-entropy takes logits, so it must be the identity",
+            });
+        }
         let measure = LossGradient::new(&tape.output, target, &loss)
             .with_reduction(options.reduction)
             .with_delta(Some(&tape.output_delta))
             .through(g, tape.saved_output(g));
         let measure = match options.loss {
             Loss::SquaredError => kernels.squared_error(&measure)?,
-            Loss::CrossEntropy => kernels.cross_entropy(&measure)?,
+            Loss::BinaryCrossEntropy => kernels.cross_entropy(&measure)?,
         };
         let backward = LayerBackward::new(input, &tape, gradients)
             .with_contributions(options.contributions)

@@ -16,7 +16,10 @@ impl Matrix {
     /// # Errors
     ///
     /// [`Error::Length`] where there are not exactly as many values as elements, [`Error::Usage`]
-    /// without [`wgpu::BufferUsages::COPY_DST`], [`Error::Refused`] for a buffer of another device.
+    /// without [`wgpu::BufferUsages::COPY_DST`], [`Error::ElementType`] for other elements than f32,
+    /// [`Error::Refused`] for a buffer that is destroyed or of another device than both `device` and
+    /// `queue`, [`Error::DeviceLost`]. The queue must be the device's own, which wgpu gives no way to
+    /// check.
     pub fn write(&self, device: &wgpu::Device, queue: &wgpu::Queue, values: &[f32]) -> Result<()> {
         expect_f32(self)?;
         expect_usage("matrix", self, wgpu::BufferUsages::COPY_DST)?;
@@ -100,7 +103,9 @@ impl Readback {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] without [`wgpu::BufferUsages::COPY_SRC`], [`Error::OutOfMemory`].
+    /// [`Error::Usage`] without [`wgpu::BufferUsages::COPY_SRC`], [`Error::ElementType`] for other
+    /// elements than f32, [`Error::Refused`] for a buffer that is destroyed or of another device,
+    /// [`Error::OutOfMemory`] and [`Error::DeviceLost`].
     pub fn new(device: &wgpu::Device, matrix: &Matrix) -> Result<Self> {
         expect_f32(matrix)?;
         expect_usage("matrix", matrix, wgpu::BufferUsages::COPY_SRC)?;
@@ -129,7 +134,8 @@ impl Readback {
         Ok(readback)
     }
 
-    /// Records the copy.
+    /// Records the copy. Submit it before the elements are asked for, and not while an earlier read
+    /// is under way: wgpu refuses a submission that copies to a mapped buffer.
     pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
         if let Some(staging) = &self.staging {
             let start = self.matrix.byte_range().start;
@@ -151,7 +157,8 @@ impl Readback {
     ///
     /// # Errors
     ///
-    /// [`Error::DeviceLost`], at once or from the future.
+    /// [`Error::ReadPending`] while an earlier read is under way, [`Error::DeviceLost`], at once or
+    /// from the future.
     pub fn read(&self) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
         let (sender, receiver) = oneshot::channel();
         let mut mapping = None;
@@ -193,7 +200,7 @@ impl Readback {
     ///
     /// # Errors
     ///
-    /// [`Error::DeviceLost`].
+    /// As [`Readback::read`].
     pub fn read_blocking(&self) -> Result<Vec<f32>> {
         let values = self.read()?;
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|_| Error::DeviceLost)?;

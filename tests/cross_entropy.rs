@@ -8,7 +8,7 @@ use tied_linear::Loss;
 use tied_linear::kernels::LossGradient;
 
 loss_tests!(
-    Loss::CrossEntropy,
+    Loss::BinaryCrossEntropy,
     [
         odd_shapes_in_every_place,
         operands_in_different_places,
@@ -39,7 +39,7 @@ fn no_logit_overflows() {
                 for target in [0.0, 0.25, 1.0] {
                     let got = single(rig, logit, target).map(f64::from);
                     let [p, t] = [logit, target].map(f64::from);
-                    let want = [value, slope_of].map(|f| f(Loss::CrossEntropy, p, t));
+                    let want = [value, slope_of].map(|f| f(Loss::BinaryCrossEntropy, p, t));
                     for (got, want) in got.into_iter().zip(want) {
                         let tolerance = 8.0 * f64::from(f32::EPSILON) * want.abs().max(1.0);
                         let error = (got - want).abs();
@@ -61,7 +61,7 @@ fn small_losses_keep_their_relative_accuracy() {
             let logit = -step as f32;
             let got = single(rig, logit, 0.0).map(f64::from);
             let p = f64::from(logit);
-            let want = [value, slope_of].map(|f| f(Loss::CrossEntropy, p, 0.0));
+            let want = [value, slope_of].map(|f| f(Loss::BinaryCrossEntropy, p, 0.0));
             // WGSL allows exp an error of 3 + 2·|p| units in the last place.
             let tolerance = (8.0 - 4.0 * p) * f64::from(f32::EPSILON);
             for (got, want) in got.into_iter().zip(want) {

@@ -403,7 +403,7 @@ fn a_view_that_does_not_fit_is_refused() {
         element,
     };
     let [half, single] = [ElementType::F16, ElementType::F32];
-    let does_not_fit = |needed| Error::DoesNotFit { needed, given: 240 };
+    let does_not_fit = |needed| Error::DoesNotFit { operand: "matrix", needed, given: 240 };
     let row_stride = |columns, row_stride| Error::RowStride { columns, row_stride };
     let many =
         |needed| limit("matrix", "of elements that a kernel can count", needed, (1 << 31) - 1);
@@ -1224,7 +1224,13 @@ fn expect_message(what: &str, error: &Error) {
             vec![columns.to_string(), row_stride.to_string()]
         }
         Error::RowRange { start, end, rows } => vec![format!("{start}..{end}"), rows.to_string()],
-        Error::DoesNotFit { needed, given } => vec![needed.to_string(), given.to_string()],
+        Error::DoesNotFit { operand, needed, given } => {
+            vec![operand.to_string(), needed.to_string(), given.to_string()]
+        }
+        Error::TooManyElements { operand, given, most } => {
+            vec![operand.to_string(), given.to_string(), most.to_string()]
+        }
+        Error::Incompatible { what, reason } => vec![what.to_string(), reason.to_string()],
         Error::Usage { operand, needed, given } => {
             vec![operand.to_string(), format!("{needed:?}"), format!("{given:?}")]
         }

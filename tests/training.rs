@@ -151,7 +151,7 @@ fn one_step_is_that_of_the_formulas() {
         }
         for reduction in [Reduction::Mean, Reduction::Sum] {
             let both = Contributions::Both;
-            check_step(rig, [GeluErf, Identity], Loss::CrossEntropy, reduction, both);
+            check_step(rig, [GeluErf, Identity], Loss::BinaryCrossEntropy, reduction, both);
             check_step(rig, [Identity, GeluErf], Loss::SquaredError, reduction, both);
         }
     });

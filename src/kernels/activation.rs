@@ -22,9 +22,10 @@ pub enum Activation {
     /// GELU in its tanh form, z/2·(1 + tanh(√(2/π)·(z + 0.044715·z³))): PyTorch's
     /// `approximate="tanh"` ([Hendrycks and Gimpel](https://arxiv.org/abs/1606.08415)).
     GeluTanh,
-    /// GELU by the error function, z·Φ(z) = z/2·(1 + erf(z/√2)): PyTorch's default.
+    /// GELU by the error function, z·Φ(z) = z/2·(1 + erf(z/√2)): PyTorch's default
+    /// ([Hendrycks and Gimpel](https://arxiv.org/abs/1606.08415)).
     GeluErf,
-    /// SiLU (swish), z/(1 + e⁻ᶻ).
+    /// SiLU (swish), z/(1 + e⁻ᶻ) ([Hendrycks and Gimpel](https://arxiv.org/abs/1606.08415)).
     Silu,
 }
 

@@ -55,7 +55,7 @@ impl Kernels {
     ///
     /// # Errors
     ///
-    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    /// As all kernels: see [`Kernels`].
     pub fn activation_gradient(&self, call: &ActivationGradient<'_>) -> Result<Commands> {
         let shape = call.delta.shape();
         let saved = needed_saved(call.activation, call.saved)?;

@@ -207,7 +207,7 @@ impl Kernels {
     ///
     /// # Errors
     ///
-    /// Any [`Error`] but those of data; nothing is recorded then.
+    /// As all kernels: see [`Kernels`].
     pub fn adam(&self, call: &AdamUpdate<'_>) -> Result<Commands> {
         let shape = call.value.shape();
         expect_shape("gradient", call.gradient, shape)?;

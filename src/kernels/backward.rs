@@ -4,7 +4,7 @@ use super::accumulate::Accumulate;
 use super::commands::Commands;
 use super::core::{Call, Kernels};
 use super::operands::View;
-use super::tile::{BYTES, INVOCATIONS, tiles};
+use super::tile::{BYTES, INVOCATIONS, slices, tiles};
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
 use crate::shader::{self, Access, BACKWARD, Binding, MATRIX, Shader, uniform};
@@ -78,7 +78,7 @@ impl Kernels {
     ///
     /// # Errors
     ///
-    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    /// As all kernels: see [`Kernels`].
     pub fn backward(&self, call: &Backward<'_>) -> Result<Commands> {
         let [batch, hidden] = call.code.shape();
         let inputs = call.input.columns();
@@ -88,6 +88,8 @@ impl Kernels {
         expect_shape("gradient", call.gradient, [hidden, inputs])?;
         let decoder = call.contributions != Contributions::Encoder;
         let encoder = call.contributions != Contributions::Decoder;
+        let reductions = u64::from(decoder) + u64::from(encoder);
+        self.expect_iterations(SHADER.name, reductions * slices(batch))?;
         let operands = [
             decoder.then_some(call.code),
             decoder.then_some(call.output_delta),

@@ -54,7 +54,7 @@ impl Kernels {
     ///
     /// # Errors
     ///
-    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    /// As all kernels: see [`Kernels`].
     pub fn bias_gradient(&self, call: &BiasGradient<'_>) -> Result<Commands> {
         let [batch, columns] = call.delta.shape();
         expect_shape("gradient", call.gradient, [1, columns])?;

@@ -27,6 +27,8 @@ impl Commands {
     /// Records the dispatches, in order, into a compute pass of the device that the kernels were
     /// made for.
     ///
+    /// The pass is left with another pipeline and other bind groups 0 and 1 than before.
+    ///
     /// It makes no wgpu object, writes nothing to the queue and allocates nothing itself. wgpu
     /// orders dispatches of a pass that touch the same buffers.
     pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {

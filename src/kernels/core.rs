@@ -47,6 +47,24 @@ impl KernelOptions {
 
 /// The kernels of one device: shader modules, layouts and pipelines, made when first asked for and
 /// kept. A cheap handle to clone; usable from several threads.
+///
+/// WebGPU's default limits and no features suffice: the kernels need up to 7 storage buffers in a
+/// stage, 256 invocations in a workgroup and 8 KiB of workgroup memory.
+///
+/// # Errors
+///
+/// Each kernel's method returns, before anything is recorded or written:
+///
+/// * [`Error::Shape`] for a matrix of other dimensions than the formula asks for;
+/// * [`Error::Missing`] where an activation's derivative needs `saved`;
+/// * [`Error::ElementType`] for elements that the kernels cannot use;
+/// * [`Error::Usage`] for a buffer without [`wgpu::BufferUsages::STORAGE`];
+/// * [`Error::Aliased`] for an output in the buffer of another operand;
+/// * [`Error::Limit`] where a binding, the kernel or the number of workgroups exceeds the device's
+///   limits, and for a reduction that Mesa's software driver up to 22.3 would cut short;
+/// * [`Error::DeviceMismatch`] and [`Error::Refused`] for a weight or a buffer of another device, or
+///   a destroyed buffer;
+/// * [`Error::DeviceLost`] and [`Error::OutOfMemory`].
 #[derive(Debug, Clone)]
 pub struct Kernels {
     shared: Arc<Shared>,
@@ -64,6 +82,8 @@ struct Shared {
     group_layouts: Mutex<HashMap<&'static [Binding], wgpu::BindGroupLayout>>,
     modules: Mutex<HashMap<(&'static str, Width), wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
+    /// The most loop iterations of an invocation that the driver gets right.
+    most_iterations: u64,
 }
 
 /// Shader, width and the values of its overrides, in the order of the shader's list.
@@ -127,6 +147,7 @@ impl Kernels {
             group_layouts: Mutex::default(),
             modules: Mutex::default(),
             pipelines: Mutex::default(),
+            most_iterations: most_iterations(&device.adapter_info()),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -222,6 +243,16 @@ impl Kernels {
         let high = count.div_ceil(most.max(1));
         let wide = count.div_ceil(high.max(1));
         Ok([wide as u32, high as u32])
+    }
+
+    /// Passes if the driver gets a loop of this many iterations right.
+    pub(super) fn expect_iterations(&self, what: &'static str, needed: u64) -> Result<()> {
+        let available = self.shared.most_iterations;
+        if needed <= available {
+            return Ok(());
+        }
+        let limit = "of loop iterations (Mesa's software driver up to 22.3)";
+        Err(Error::Limit { what, limit, needed, available })
     }
 
     /// Checks a shader's operands; see [`operands::check`].
@@ -434,6 +465,14 @@ fn expect_settings<const N: usize>(
         }
     }
     Ok(())
+}
+
+/// Mesa's software driver up to 22.3 silently leaves a shader's loops after 65,535 iterations in all.
+fn most_iterations(info: &wgpu::AdapterInfo) -> u64 {
+    let version = info.driver_info.split("Mesa ").nth(1);
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    let cut_short = info.name.contains("llvmpipe") && major.is_some_and(|major| major < 23);
+    if cut_short { 65_535 } else { u64::MAX }
 }
 
 /// A shader module without runtime checks.

@@ -17,11 +17,12 @@ pub(super) static SHADER: Shader = Shader {
 
 impl Kernels {
     /// The binary cross-entropy of logits, Σ max(p, 0) − p·t + ln(1 + e^−|p|), or its mean, and its
-    /// gradient σ(p) − t by the logits: PyTorch's `BCEWithLogitsLoss`. Targets lie in 0 … 1.
+    /// gradient σ(p) − t by the logits: PyTorch's
+    /// [`BCEWithLogitsLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html). Targets lie in 0 … 1.
     ///
     /// # Errors
     ///
-    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    /// As all kernels: see [`Kernels`].
     pub fn cross_entropy(&self, call: &LossGradient<'_>) -> Result<Commands> {
         self.loss(&SHADER, call)
     }

@@ -26,7 +26,7 @@ impl Kernels {
     ///
     /// # Errors
     ///
-    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    /// As all kernels: see [`Kernels`].
     pub fn decode(&self, weight: &Weight, call: &Linear<'_>) -> Result<Commands> {
         self.forward_product(&SHADER, weight, [weight.hidden(), weight.inputs()], call)
     }

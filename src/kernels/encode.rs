@@ -25,7 +25,7 @@ impl Kernels {
     ///
     /// # Errors
     ///
-    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    /// As all kernels: see [`Kernels`].
     pub fn encode(&self, weight: &Weight, call: &Linear<'_>) -> Result<Commands> {
         self.forward_product(&SHADER, weight, [weight.inputs(), weight.hidden()], call)
     }

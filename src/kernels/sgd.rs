@@ -44,7 +44,9 @@ uniform! {
     }
 }
 
-/// Settings of stochastic gradient descent, as PyTorch's `SGD` with dampening 0.
+/// Settings of stochastic gradient descent, as PyTorch's
+/// [`SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html) with dampening 0; momentum
+/// as in [Sutskever et al. 2013](https://proceedings.mlr.press/v28/sutskever13.html).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdSettings {
     /// Step size; at least 0.
@@ -134,7 +136,8 @@ pub struct SgdUpdate<'a> {
     pub value: &'a Matrix,
     /// Its gradient, in the same shape.
     pub gradient: &'a Matrix,
-    /// The velocity; `None` for no momentum.
+    /// The velocity. With `None` the step is plain gradient descent, whatever momentum and Nesterov
+    /// the settings say.
     pub state: Option<&'a SgdState>,
     /// A uniform buffer with [`SgdSettings::to_uniform`]: write to it between submissions to change
     /// the learning rate.
@@ -146,7 +149,7 @@ impl Kernels {
     ///
     /// # Errors
     ///
-    /// Any [`Error`] but those of data; nothing is recorded then.
+    /// As all kernels: see [`Kernels`].
     pub fn sgd(&self, call: &SgdUpdate<'_>) -> Result<Commands> {
         let shape = call.value.shape();
         expect_shape("gradient", call.gradient, shape)?;

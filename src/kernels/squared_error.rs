@@ -16,11 +16,12 @@ pub(super) static SHADER: Shader = Shader {
 };
 
 impl Kernels {
-    /// Σ (prediction − target)², or its mean, and its gradient: PyTorch's `MSELoss`.
+    /// Σ (prediction − target)², or its mean, and its gradient: PyTorch's
+    /// [`MSELoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.MSELoss.html).
     ///
     /// # Errors
     ///
-    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    /// As all kernels: see [`Kernels`].
     pub fn squared_error(&self, call: &LossGradient<'_>) -> Result<Commands> {
         self.loss(&SHADER, call)
     }

@@ -47,7 +47,7 @@ impl Kernels {
     ///
     /// # Errors
     ///
-    /// Any [`Error`](crate::Error) but those of data and settings; nothing is recorded then.
+    /// As all kernels: see [`Kernels`].
     pub fn sum(&self, call: &Sum<'_>) -> Result<Commands> {
         expect_shape("partials", call.partials, [1, call.partials.columns()])?;
         expect_shape("total", call.total, [1, 1])?;

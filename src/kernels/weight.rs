@@ -34,7 +34,8 @@ impl Weight {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] without [`wgpu::BufferUsages::STORAGE`], [`Error::Limit`] over
+    /// [`Error::Usage`] without [`wgpu::BufferUsages::STORAGE`], [`Error::ElementType`] for elements
+    /// that the kernels cannot use, [`Error::Limit`] over
     /// `max_storage_buffer_binding_size`, [`Error::Refused`] for a buffer of another device, and
     /// [`Error::DeviceLost`].
     pub fn new(kernels: &Kernels, matrix: Matrix) -> Result<Self> {

@@ -13,7 +13,7 @@ const EPSILON: f64 = f32::EPSILON as f64;
 pub fn value(loss: Loss, prediction: f64, target: f64) -> f64 {
     match loss {
         Loss::SquaredError => (prediction - target) * (prediction - target),
-        Loss::CrossEntropy => {
+        Loss::BinaryCrossEntropy => {
             prediction.max(0.0) - prediction * target + (-prediction.abs()).exp().ln_1p()
         }
         _ => unreachable!("a loss that the tests do not know"),
@@ -24,7 +24,7 @@ pub fn value(loss: Loss, prediction: f64, target: f64) -> f64 {
 pub fn slope_of(loss: Loss, prediction: f64, target: f64) -> f64 {
     match loss {
         Loss::SquaredError => 2.0 * (prediction - target),
-        Loss::CrossEntropy => activate(Activation::Sigmoid, prediction) - target,
+        Loss::BinaryCrossEntropy => activate(Activation::Sigmoid, prediction) - target,
         _ => unreachable!("a loss that the tests do not know"),
     }
 }
@@ -33,7 +33,7 @@ pub fn slope_of(loss: Loss, prediction: f64, target: f64) -> f64 {
 pub fn commands(kernels: &Kernels, loss: Loss, call: &LossGradient<'_>) -> Result<Commands> {
     match loss {
         Loss::SquaredError => kernels.squared_error(call),
-        Loss::CrossEntropy => kernels.cross_entropy(call),
+        Loss::BinaryCrossEntropy => kernels.cross_entropy(call),
         _ => unreachable!("a loss that the tests do not know"),
     }
 }
