@@ -5,7 +5,7 @@
 //
 // One output tile, two reductions into the same sums, one store: the decoder's contribution first,
 // then the encoder's, then (where `add` is not 0) what the gradient held before. A contribution
-// that is not asked for has views of no rows, so that its loop does not run.
+// that is not asked for has views of no rows, so that the loop skips it.
 //
 // All four operands are row-major with the batch, which is the reduction, in rows: they are
 // contiguous along the output's rows or columns, so all are staged along. One workgroup of 64
@@ -105,6 +105,46 @@ fn finish(row: u32, column: u32, sum: vec4<f32>) {
     }
 }
 
+// Four samples of Hᵀ and of dA, from sample `b` on.
+fn stage_decoder(local: u32, row: u32, column: u32, b: u32) {
+    stage_along(
+        LEFT,
+        local,
+        code_quad(b, row),
+        code_quad(b + 1u, row),
+        code_quad(b + 2u, row),
+        code_quad(b + 3u, row),
+    );
+    stage_along(
+        RIGHT,
+        local,
+        output_delta_quad(b, column),
+        output_delta_quad(b + 1u, column),
+        output_delta_quad(b + 2u, column),
+        output_delta_quad(b + 3u, column),
+    );
+}
+
+// Four samples of dZᵀ and of X, from sample `b` on.
+fn stage_encoder(local: u32, row: u32, column: u32, b: u32) {
+    stage_along(
+        LEFT,
+        local,
+        code_delta_quad(b, row),
+        code_delta_quad(b + 1u, row),
+        code_delta_quad(b + 2u, row),
+        code_delta_quad(b + 3u, row),
+    );
+    stage_along(
+        RIGHT,
+        local,
+        input_quad(b, column),
+        input_quad(b + 1u, column),
+        input_quad(b + 2u, column),
+        input_quad(b + 3u, column),
+    );
+}
+
 @compute @workgroup_size(64)
 fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let corner = tile_corner(group, parameters.groups_wide, parameters.gradient.columns);
@@ -113,49 +153,20 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_i
     }
     let row = corner.x + along_line(local);
     let column = corner.y + along_line(local);
-    for (var k = 0u; k < parameters.code.rows; k += DEPTH) {
-        let b = k + along_depth(local);
-        stage_along(
-            LEFT,
-            local,
-            code_quad(b, row),
-            code_quad(b + 1u, row),
-            code_quad(b + 2u, row),
-            code_quad(b + 3u, row),
-        );
-        stage_along(
-            RIGHT,
-            local,
-            output_delta_quad(b, column),
-            output_delta_quad(b + 1u, column),
-            output_delta_quad(b + 2u, column),
-            output_delta_quad(b + 3u, column),
-        );
-        workgroupBarrier();
-        multiply(local);
-        workgroupBarrier();
-    }
-    for (var k = 0u; k < parameters.code_delta.rows; k += DEPTH) {
-        let b = k + along_depth(local);
-        stage_along(
-            LEFT,
-            local,
-            code_delta_quad(b, row),
-            code_delta_quad(b + 1u, row),
-            code_delta_quad(b + 2u, row),
-            code_delta_quad(b + 3u, row),
-        );
-        stage_along(
-            RIGHT,
-            local,
-            input_quad(b, column),
-            input_quad(b + 1u, column),
-            input_quad(b + 2u, column),
-            input_quad(b + 3u, column),
-        );
-        workgroupBarrier();
-        multiply(local);
-        workgroupBarrier();
+    // One loop for both contributions, so that the product is compiled once.
+    let decoder_batch = parameters.code.rows;
+    let decoder_end = (decoder_batch + DEPTH - 1u) / DEPTH * DEPTH;
+    for (var k = 0u; k < decoder_end + parameters.code_delta.rows; k += STEP) {
+        if k % DEPTH == 0u {
+            workgroupBarrier();
+            if k < decoder_end {
+                stage_decoder(local, row, column, k + along_depth(local));
+            } else {
+                stage_encoder(local, row, column, k - decoder_end + along_depth(local));
+            }
+            workgroupBarrier();
+        }
+        multiply(local, k);
     }
     finish_tile(corner, local);
 }

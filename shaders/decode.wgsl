@@ -29,12 +29,14 @@ fn decode(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     if corner.x >= parameters.output.rows {
         return;
     }
-    for (var k = 0u; k < parameters.input.columns; k += DEPTH) {
-        stage_input(local, corner.x, k);
-        stage_weight(local, corner.y, k);
-        workgroupBarrier();
-        multiply(local);
-        workgroupBarrier();
+    for (var k = 0u; k < parameters.input.columns; k += STEP) {
+        if k % DEPTH == 0u {
+            workgroupBarrier();
+            stage_input(local, corner.x, k);
+            stage_weight(local, corner.y, k);
+            workgroupBarrier();
+        }
+        multiply(local, k);
     }
     finish_tile(corner, local);
 }

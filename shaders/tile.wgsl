@@ -16,9 +16,10 @@
 // 32+4·c… (c = local%8): 8×8 sums in sixteen vec4, sums[2·i] and sums[2·i+1] being row i's two
 // quads. The order of additions is k = 0, 1, 2, …, whatever the shape.
 //
-// The inner loop is unrolled, so that an invocation goes through one loop iteration a slice: Mesa's
-// software driver up to 22.3 silently leaves a shader's loops after 65,535 iterations in all, which
-// is reached at a reduction length of 1,048,560 (both of backward's together).
+// There is one loop, with four k to an iteration and a new slice staged at every fourth. Mesa's
+// software driver up to 22.3 silently leaves a shader's loops after 65,535 iterations in all, all
+// loops counted together; that is reached at a reduction length of 262,140, and the library refuses
+// a longer one there, or cuts it (backward). Unrolled further, drivers compile for seconds.
 //
 // Technique: register and workgroup tiling as in Volkov and Demmel, "Benchmarking GPUs to tune
 // dense linear algebra" (SC 2008).
@@ -26,6 +27,9 @@
 
 const TILE: u32 = 64u;
 const DEPTH: u32 = 16u;
+
+// How far the reduction goes in a loop iteration.
+const STEP: u32 = 4u;
 
 // Quads in a row of a slice, and where the operands' slices begin.
 const QUADS: u32 = 16u;
@@ -104,26 +108,15 @@ fn multiply_one(left: u32, right: u32) {
     sums[15] = fma(vec4<f32>(b.w), q, sums[15]);
 }
 
-// The staged slice's contribution.
-fn multiply(local: u32) {
-    let left = LEFT + local / 8u;
-    let right = RIGHT + local % 8u;
+// Four k of the staged slice, from k%16 on.
+fn multiply(local: u32, k: u32) {
+    let at = k % DEPTH * QUADS;
+    let left = LEFT + local / 8u + at;
+    let right = RIGHT + local % 8u + at;
     multiply_one(left, right);
     multiply_one(left + QUADS, right + QUADS);
     multiply_one(left + 2u * QUADS, right + 2u * QUADS);
     multiply_one(left + 3u * QUADS, right + 3u * QUADS);
-    multiply_one(left + 4u * QUADS, right + 4u * QUADS);
-    multiply_one(left + 5u * QUADS, right + 5u * QUADS);
-    multiply_one(left + 6u * QUADS, right + 6u * QUADS);
-    multiply_one(left + 7u * QUADS, right + 7u * QUADS);
-    multiply_one(left + 8u * QUADS, right + 8u * QUADS);
-    multiply_one(left + 9u * QUADS, right + 9u * QUADS);
-    multiply_one(left + 10u * QUADS, right + 10u * QUADS);
-    multiply_one(left + 11u * QUADS, right + 11u * QUADS);
-    multiply_one(left + 12u * QUADS, right + 12u * QUADS);
-    multiply_one(left + 13u * QUADS, right + 13u * QUADS);
-    multiply_one(left + 14u * QUADS, right + 14u * QUADS);
-    multiply_one(left + 15u * QUADS, right + 15u * QUADS);
 }
 
 // Hands the invocation's sums to `finish(row, column, quad)`, which the kernel's file defines.

@@ -153,22 +153,33 @@ fn small_values_keep_their_relative_accuracy() {
     });
 }
 
-/// WGSL lets a driver assume that there are no NaNs, so a GPU promises nothing; Mesa's software
-/// driver assumes nothing, and shows that the formulas let a NaN through.
+/// WGSL lets a driver assume that there are no NaNs, so a GPU promises nothing of the NaN itself;
+/// Mesa's software driver assumes nothing, and shows that the formulas let a NaN through.
 #[test]
-fn nan_stays_nan_on_a_software_adapter() {
+fn nan_spreads_to_no_neighbour_and_stays_nan_on_a_software_adapter() {
     on_every_adapter(|rig| {
-        if rig.gpu.adapter.get_info().device_type != wgpu::DeviceType::Cpu {
-            println!("NOT RUN on a GPU");
-            return;
-        }
+        let software = rig.gpu.adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+        // In quads of their own, and in the same one as a NaN.
+        let finite = [1.0, -2.5, 0.0, 20.0];
+        let points = [f32::NAN, 1.0, -f32::NAN, -2.5, 0.0, f32::NAN, 20.0];
         for activation in Activation::ALL {
-            let got = forward(rig, activation, &[f32::NAN, 1.0, -f32::NAN]);
-            let got: Vec<bool> = got.into_iter().map(f32::is_nan).collect();
-            assert_eq!(got, [true, false, true], "{activation}");
+            for (what, f) in [("value", forward as Evaluate), ("derivative", derivative)] {
+                let [got, want] = [&points[..], &finite].map(|points| f(rig, activation, points));
+                let kept = points.iter().zip(&got).filter(|(point, _)| !point.is_nan());
+                let kept: Vec<u32> = kept.map(|(_, value)| value.to_bits()).collect();
+                let want: Vec<u32> = want.into_iter().map(f32::to_bits).collect();
+                assert_eq!(kept, want, "{what} of {activation} beside a NaN");
+                if software && what == "value" {
+                    let nan: Vec<bool> = got.into_iter().map(f32::is_nan).collect();
+                    assert_eq!(nan, points.map(f32::is_nan), "{activation}");
+                }
+            }
         }
     });
 }
+
+/// [`forward`] or [`derivative`].
+type Evaluate = fn(&Rig, Activation, &[f32]) -> Vec<f32>;
 
 #[test]
 fn names_go_there_and_back() {

@@ -119,6 +119,40 @@ fn nothing_is_drawn_for_nothing() {
     }
 }
 
+/// As PyTorch has it: 1/√0 would be infinite.
+#[test]
+fn a_fan_of_zero_makes_zeros() {
+    use Side::{Decoder, Encoder};
+    for (init, hidden, inputs) in [
+        (Init::XavierUniform, 0, 0),
+        (Init::XavierNormal, 0, 0),
+        (Init::KaimingUniform(Encoder), 5, 0),
+        (Init::KaimingUniform(Decoder), 0, 5),
+        (Init::KaimingNormal(Encoder), 5, 0),
+        (Init::KaimingNormal(Decoder), 0, 5),
+        (Init::FanIn(Encoder), 5, 0),
+        (Init::FanIn(Decoder), 0, 5),
+        (Init::Zeros, 5, 0),
+    ] {
+        let values = init.values(hidden, inputs, 9, 7, 0);
+        assert_eq!(values, [0.0; 9], "{init:?} of {hidden}x{inputs}");
+    }
+    // The other side's fan does not matter, nor does half of both.
+    for (init, hidden, inputs) in [
+        (Init::KaimingUniform(Encoder), 0, 5),
+        (Init::KaimingNormal(Decoder), 5, 0),
+        (Init::FanIn(Encoder), 0, 5),
+        (Init::XavierUniform, 5, 0),
+        (Init::XavierNormal, 0, 5),
+    ] {
+        let values = init.values(hidden, inputs, 9, 7, 0);
+        assert!(
+            values.iter().all(|value| value.is_finite() && *value != 0.0),
+            "{init:?}: {values:?}"
+        );
+    }
+}
+
 #[test]
 fn the_default_is_xavier_uniform() {
     assert_eq!(Init::default(), Init::XavierUniform);

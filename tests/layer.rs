@@ -951,30 +951,61 @@ fn an_empty_batch_overwrites_gradients_with_zeros_and_adds_nothing() {
 }
 
 #[test]
+fn a_layer_without_inputs_has_finite_biases() {
+    once_per_adapter(|rig| {
+        for [inputs, hidden] in [[0, 5], [5, 0], [0, 0]] {
+            let options = TiedLinearOptions::new(inputs, hidden).with_fan_in_biases();
+            let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
+            let [b, c] = [layer.encoder().bias(), layer.decoder().bias()]
+                .map(|bias| rig.get(bias.expect("a bias")));
+            assert_eq!([b.len(), c.len()], [hidden as usize, inputs as usize]);
+            let finite = b.iter().chain(&c).all(|value| value.is_finite());
+            assert!(finite, "{inputs} inputs, {hidden} hidden: {b:?}, {c:?}");
+        }
+    });
+}
+
+/// That decode sees what is written to the weight is a test of its own, above.
+#[test]
 fn a_layer_holds_its_weight_once_and_no_transposed_copy() {
     once_per_adapter(|rig| {
-        // Far larger than any other buffer of these tests.
+        // Far larger than any other buffer here.
         let [hidden, inputs] = [700, 800];
+        let (instance, rig) = rig.of_own_instance(|_| {}).unwrap();
+        // Of all backends: buffers that somebody holds.
+        let held =
+            || instance.generate_report().expect("a report").hub_report().buffers.num_allocated;
+        // Of some: the memory behind them, whoever holds it.
         let as_large_as_the_weight = || {
             let report = rig.gpu.device.generate_allocator_report()?;
             let large = |size: u64| size >= 4 * 700 * 800;
             Some(report.allocations.iter().filter(|one| large(one.size)).count())
         };
-        let Some(before) = as_large_as_the_weight() else {
-            println!("NOT RUN: this backend does not report allocations");
-            return;
+        let [before, large] = [held(), as_large_as_the_weight().unwrap_or(0)];
+        let expect_large = |count, what: &str| match as_large_as_the_weight() {
+            Some(counted) => assert_eq!(counted, large + count, "{what}"),
+            None => println!("this backend does not report allocations"),
         };
+
         let options = TiedLinearOptions::new(inputs, hidden);
         let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
+        assert_eq!(held(), before + 3, "the weight and two biases");
         let tape = Tape::new(&layer, 1).unwrap();
+        assert_eq!(held(), before + 3 + 4, "a tape for identities has four matrices");
         let input = rig.kernels.zeros("input", 1, inputs).unwrap();
-        rig.run(&layer.forward(&input, &tape).unwrap());
-        assert_eq!(as_large_as_the_weight(), Some(before + 1), "the weight");
+        let forward = layer.forward(&input, &tape).unwrap();
+        assert_eq!(forward.len(), 2, "nothing but encode and decode");
+        rig.run(&forward);
+        assert_eq!(held(), before + 3 + 4 + 1, "the input");
+        expect_large(1, "the weight");
+
         let gradients = Gradients::new(&layer).unwrap();
         let call = LayerBackward::new(&input, &tape, &gradients);
-        rig.run(&layer.backward(&call).unwrap());
-        let counted = as_large_as_the_weight();
-        assert_eq!(counted, Some(before + 2), "the weight and its gradient");
+        let backward = layer.backward(&call).unwrap();
+        assert_eq!(backward.len(), 4, "the code's gradient, the weight's and the biases'");
+        rig.run(&backward);
+        assert_eq!(held(), before + 3 + 4 + 1 + 3, "a gradient for each parameter");
+        expect_large(2, "the weight and its gradient");
     });
 }
 
@@ -994,10 +1025,10 @@ fn a_bias_without_a_gradient_is_refused() {
     once_per_adapter(|rig| {
         let mut setup = Setup::new(rig, &problem);
         setup.gradients.encoder_bias = None;
-        assert_eq!(missing(&setup), "encoder_bias");
+        assert_eq!(missing(&setup), "gradients.encoder_bias");
         let mut setup = Setup::new(rig, &problem);
         setup.gradients.decoder_bias = None;
-        assert_eq!(missing(&setup), "decoder_bias");
+        assert_eq!(missing(&setup), "gradients.decoder_bias");
     });
 }
 
@@ -1009,9 +1040,9 @@ fn a_tape_without_a_preactivation_that_a_derivative_needs_is_refused() {
     once_per_adapter(|rig| {
         let mut setup = Setup::new(rig, &problem);
         setup.tape.code_preactivation = None;
-        missing(&setup);
+        assert_eq!(missing(&setup), "tape.code_preactivation");
         let mut setup = Setup::new(rig, &problem);
         setup.tape.output_preactivation = None;
-        missing(&setup);
+        assert_eq!(missing(&setup), "tape.output_preactivation");
     });
 }

@@ -1,5 +1,7 @@
 //! The WGSL against its description in `kernels::SHADERS`, and through naga to every backend. No GPU.
 
+#[path = "common/shares.rs"]
+mod shares;
 #[path = "common/translation.rs"]
 mod translation;
 #[path = "common/uniformity.rs"]
@@ -17,7 +19,7 @@ use naga::{
     StorageAccess, TypeInner,
 };
 use tied_linear::Activation;
-use tied_linear::kernels::SHADERS;
+use tied_linear::kernels::{AdamSettings, SHADERS, SgdSettings};
 use tied_linear::shader::{Access, Field, SOURCES, Shader, Source, Width};
 
 use translation::Language;
@@ -249,6 +251,148 @@ fn uniforms_have_the_fields_of_their_rust_structs() {
                 assert_eq!(end as u32, wgsl.1, "{}: {}", parsed.name, binding.name);
             }
         }
+    }
+}
+
+/// The fields that Rust writes as f32; what else has four bytes, it writes as u32.
+const FLOATS: &[&str] = &[
+    "scale",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "beta1",
+    "beta2",
+    "one_minus_beta1",
+    "one_minus_beta2",
+    "log_beta1",
+    "log_beta2",
+    "epsilon",
+    "decoupled_decay",
+];
+
+#[test]
+fn uniforms_have_the_types_of_their_rust_structs() {
+    let mut floats = BTreeSet::new();
+    for parsed in every_shader() {
+        let uniforms = parsed.bound().filter(|(_, v)| v.space == AddressSpace::Uniform);
+        for (_, variable) in uniforms {
+            let TypeInner::Struct { members, .. } = parsed.type_of(variable) else {
+                panic!("{}: {:?} is no struct", parsed.name, variable.name);
+            };
+            for member in members {
+                let name = member.name.as_deref().unwrap_or_default();
+                let message = format!("{}: {name}", parsed.name);
+                match &parsed.module.types[member.ty].inner {
+                    TypeInner::Scalar(Scalar::F32) => {
+                        assert!(FLOATS.contains(&name), "{message} is f32");
+                        floats.insert(name.to_owned());
+                    }
+                    TypeInner::Scalar(Scalar::U32) => {
+                        assert!(!FLOATS.contains(&name), "{message} is u32");
+                    }
+                    TypeInner::Struct { members, span: 16 } => {
+                        let fields: Vec<_> = members
+                            .iter()
+                            .map(|field| {
+                                let ty = &parsed.module.types[field.ty].inner;
+                                assert_eq!(*ty, TypeInner::Scalar(Scalar::U32), "{message}");
+                                (field.offset, field.name.as_deref().unwrap_or_default())
+                            })
+                            .collect();
+                        let view = [(0, "offset"), (4, "row_stride"), (8, "rows"), (12, "columns")];
+                        assert_eq!(fields, view, "{message}");
+                    }
+                    other => panic!("{message} is {other:?}"),
+                }
+            }
+        }
+    }
+    assert_eq!(floats, FLOATS.iter().map(|name| (*name).to_owned()).collect());
+}
+
+/// The value of a field in the bytes of a uniform, by its WGSL type.
+fn field_in(bytes: &[u8], parsed: &Parsed, member: &naga::StructMember) -> f64 {
+    let at = member.offset as usize;
+    let bytes = bytes[at..at + 4].try_into().expect("four bytes");
+    match parsed.module.types[member.ty].inner {
+        TypeInner::Scalar(Scalar::F32) => f32::from_le_bytes(bytes).into(),
+        TypeInner::Scalar(Scalar::U32) => u32::from_le_bytes(bytes).into(),
+        ref other => panic!("{}: {:?} is {other:?}", parsed.name, member.name),
+    }
+}
+
+#[test]
+fn settings_arrive_in_the_types_that_the_wgsl_reads() {
+    let sgd = SgdSettings::new(0.25).with_momentum(0.75).with_nesterov(true).with_weight_decay(0.5);
+    let adam = AdamSettings { epsilon: 0.125, weight_decay: 0.0625, ..AdamSettings::adamw(0.5) };
+    let adam = adam.with_betas([0.25, 0.75]);
+    let sgd: (&str, _, &[(&str, f64)]) = (
+        "sgd",
+        sgd.to_uniform(),
+        &[("learning_rate", 0.25), ("momentum", 0.75), ("weight_decay", 0.5), ("nesterov", 1.0)],
+    );
+    let adam: (&str, _, &[(&str, f64)]) = (
+        "adam",
+        adam.to_uniform(),
+        &[
+            ("learning_rate", 0.5),
+            ("beta1", 0.25),
+            ("beta2", 0.75),
+            ("one_minus_beta1", 0.75),
+            ("one_minus_beta2", 0.25),
+            ("log_beta1", (0.25f64.ln() as f32).into()),
+            ("log_beta2", (0.75f64.ln() as f32).into()),
+            ("epsilon", 0.125),
+            ("weight_decay", 0.0625),
+            ("decoupled_decay", 0.03125),
+            ("padding_0", 0.0),
+            ("padding_1", 0.0),
+        ],
+    );
+    for (name, bytes, want) in [sgd, adam] {
+        let bytes = bytes.expect("valid settings");
+        let shader = SHADERS.iter().find(|shader| shader.name == name).expect("a shader");
+        for parsed in Width::ALL.map(|width| parsed(shader, width)) {
+            let mut bound = parsed.bound();
+            let found = bound.find(|(_, variable)| variable.name.as_deref() == Some("settings"));
+            let TypeInner::Struct { members, span } = parsed.type_of(found.expect("settings").1)
+            else {
+                panic!("{name}: the settings are no struct");
+            };
+            assert_eq!(bytes.len(), *span as usize, "{name}");
+            let got: Vec<_> = members
+                .iter()
+                .map(|m| (m.name.as_deref().unwrap_or_default(), field_in(&bytes, &parsed, m)))
+                .collect();
+            assert_eq!(got, want, "{}", parsed.name);
+        }
+    }
+}
+
+#[test]
+fn a_workgroup_takes_the_share_that_rust_counts_with() {
+    let on_tiles = ["encode", "decode", "backward"];
+    for parsed in every_shader().iter().filter(|parsed| on_tiles.contains(&parsed.shader.name)) {
+        assert_eq!(parsed.constant("TILE"), Some(shares::TILE), "{}", parsed.name);
+    }
+    let text = |file: &str| {
+        let found = SOURCES.iter().find(|source| source.file == file);
+        found.unwrap_or_else(|| panic!("no {file}")).text
+    };
+    let quads = format!(" * {}u + local;", shares::QUADS);
+    let columns = format!(" * {}u + local % 16u * 4u;", shares::BIAS_COLUMNS);
+    for (file, wanted) in [
+        ("activation_gradient.wgsl", &quads),
+        ("sgd.wgsl", &quads),
+        ("adam.wgsl", &quads),
+        ("bias_gradient.wgsl", &columns),
+    ] {
+        assert!(text(file).contains(wanted), "{file} has no \"{wanted}\"");
+    }
+    // An invocation takes one quad.
+    for name in ["activation_gradient", "sgd", "adam"] {
+        let shader = SHADERS.iter().find(|shader| shader.name == name).expect("a shader");
+        assert_eq!(shader.workgroup_size, shares::QUADS, "{name}");
     }
 }
 

@@ -4,7 +4,7 @@ use super::accumulate::Accumulate;
 use super::commands::Commands;
 use super::core::{Call, Kernels};
 use super::operands::View;
-use super::tile::{BYTES, INVOCATIONS, slices, tiles};
+use super::tile::{BYTES, INVOCATIONS, longest, tiles};
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
 use crate::shader::{self, Access, BACKWARD, Binding, MATRIX, Shader, uniform};
@@ -72,6 +72,8 @@ pub struct Backward<'a> {
 
 impl Kernels {
     /// dW (+)= Hᵀ·dA + dZᵀ·X: the whole gradient of the tied weight, in one dispatch and one store.
+    /// (Mesa's software driver up to 22.3 cuts long loops short; there a batch beyond 131,056 takes a
+    /// dispatch for each part.)
     ///
     /// An empty batch writes zeros in the mode [`Accumulate::Overwrite`] and adds nothing in the
     /// mode [`Accumulate::Add`].
@@ -86,10 +88,38 @@ impl Kernels {
         expect_shape("code_delta", call.code_delta, [batch, hidden])?;
         expect_shape("input", call.input, [batch, inputs])?;
         expect_shape("gradient", call.gradient, [hidden, inputs])?;
+        let reductions = if call.contributions == Contributions::Both { 2 } else { 1 };
+        let most = longest(self.most_iterations() / reductions);
+        if u64::from(batch) <= most {
+            return self.backward_at_once(call);
+        }
+        // A driver that cuts long loops short: the batch in parts, each added to those before.
+        let mut commands = Commands::default();
+        let mut accumulate = call.accumulate;
+        let mut start = 0;
+        while start < batch {
+            let end = u64::from(batch).min(u64::from(start) + most) as u32;
+            let [code, output_delta, code_delta, input] =
+                [call.code, call.output_delta, call.code_delta, call.input]
+                    .map(|matrix| matrix.row_range(start..end));
+            commands = commands.then(self.backward_at_once(&Backward {
+                code: &code?,
+                output_delta: &output_delta?,
+                code_delta: &code_delta?,
+                input: &input?,
+                accumulate,
+                ..*call
+            })?);
+            accumulate = Accumulate::Add;
+            start = end;
+        }
+        Ok(commands)
+    }
+
+    /// One dispatch; the shapes have been checked.
+    fn backward_at_once(&self, call: &Backward<'_>) -> Result<Commands> {
         let decoder = call.contributions != Contributions::Encoder;
         let encoder = call.contributions != Contributions::Decoder;
-        let reductions = u64::from(decoder) + u64::from(encoder);
-        self.expect_iterations(SHADER.name, reductions * slices(batch))?;
         let operands = [
             decoder.then_some(call.code),
             decoder.then_some(call.output_delta),
@@ -98,7 +128,7 @@ impl Kernels {
             Some(call.gradient),
         ];
         let operands = self.check(&SHADER, operands)?;
-        let nothing_to_add = batch == 0 && call.accumulate == Accumulate::Add;
+        let nothing_to_add = call.code.rows() == 0 && call.accumulate == Accumulate::Add;
         let tiles = if nothing_to_add { 0 } else { tiles(call.gradient) };
         let workgroups = self.workgroups(&SHADER, tiles)?;
         let [code, output_delta, code_delta, input, gradient] = operands.views;

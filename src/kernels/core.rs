@@ -61,7 +61,8 @@ impl KernelOptions {
 /// * [`Error::Usage`] for a buffer without [`wgpu::BufferUsages::STORAGE`];
 /// * [`Error::Aliased`] for an output in the buffer of another operand;
 /// * [`Error::Limit`] where a binding, the kernel or the number of workgroups exceeds the device's
-///   limits, and for a reduction that Mesa's software driver up to 22.3 would cut short;
+///   limits, and for a product over more than 262,140 terms on Mesa's software driver up to 22.3,
+///   which would cut it short;
 /// * [`Error::DeviceMismatch`] and [`Error::Refused`] for a weight or a buffer of another device, or
 ///   a destroyed buffer;
 /// * [`Error::DeviceLost`] and [`Error::OutOfMemory`].
@@ -245,9 +246,14 @@ impl Kernels {
         Ok([wide as u32, high as u32])
     }
 
-    /// Passes if the driver gets a loop of this many iterations right.
+    /// The most loop iterations of an invocation that the driver gets right.
+    pub(super) fn most_iterations(&self) -> u64 {
+        self.shared.most_iterations
+    }
+
+    /// Passes if the driver gets this many loop iterations of an invocation right.
     pub(super) fn expect_iterations(&self, what: &'static str, needed: u64) -> Result<()> {
-        let available = self.shared.most_iterations;
+        let available = self.most_iterations();
         if needed <= available {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use super::activation::{Activation, needed_saved};
 use super::commands::Commands;
 use super::core::{Call, Kernels};
 use super::operands::View;
-use super::tile::{slices, tiles};
+use super::tile::{iterations, tiles};
 use super::weight::Weight;
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
@@ -174,7 +174,7 @@ impl Kernels {
         overrides: [f64; 2],
     ) -> Result<Commands> {
         weight.expect_device(self)?;
-        self.expect_iterations(shader.name, input.map_or(0, |input| slices(input.columns())))?;
+        self.expect_iterations(shader.name, input.map_or(0, |input| iterations(input.columns())))?;
         let weight_matrix = Some(weight.matrix());
         let operands = [weight_matrix, input, bias, saved, extra, output, preactivation];
         let operands = self.check(shader, operands)?;

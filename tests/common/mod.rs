@@ -8,6 +8,7 @@ pub mod losses;
 pub mod optimizers;
 pub mod products;
 pub mod reference;
+pub mod shares;
 
 use std::sync::OnceLock;
 
@@ -86,6 +87,28 @@ impl Rig {
             kernels: Kernels::new(&device, options).expect("kernels"),
             gpu: Gpu { adapter: self.gpu.adapter.clone(), device, queue },
         }
+    }
+
+    /// Kernels on a device of the same adapter, of an instance of its own, after `change` has
+    /// changed the instance's settings.
+    pub fn of_own_instance(
+        &self,
+        change: impl FnOnce(&mut wgpu::InstanceDescriptor),
+    ) -> tied_linear::Result<(wgpu::Instance, Self)> {
+        let info = self.gpu.adapter.get_info();
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        descriptor.backends = info.backend.into();
+        change(&mut descriptor);
+        let instance = wgpu::Instance::new(descriptor);
+        let adapters = pollster::block_on(instance.enumerate_adapters(info.backend.into()));
+        let same = adapters.into_iter().find(|adapter| adapter.get_info() == info);
+        let gpu = pollster::block_on(Gpu::from_adapter(same.expect("the same adapter")))?;
+        let rig = Self {
+            name: format!("{}, another instance", self.name),
+            kernels: Kernels::new(&gpu.device, self.kernels.options().clone())?,
+            gpu,
+        };
+        Ok((instance, rig))
     }
 }
 
