@@ -343,8 +343,9 @@ fn settings_arrive_in_the_types_that_the_wgsl_reads() {
             ("log_beta1", (0.25f64.ln() as f32).into()),
             ("log_beta2", (0.75f64.ln() as f32).into()),
             ("epsilon", 0.125),
-            ("weight_decay", 0.0625),
-            ("decoupled_decay", 0.03125),
+            // The one or the other.
+            ("weight_decay", 0.0),
+            ("decoupled_decay", 0.0625),
             ("padding_0", 0.0),
             ("padding_1", 0.0),
         ],
@@ -374,6 +375,9 @@ fn a_workgroup_takes_the_share_that_rust_counts_with() {
     let on_tiles = ["encode", "decode", "backward"];
     for parsed in every_shader().iter().filter(|parsed| on_tiles.contains(&parsed.shader.name)) {
         assert_eq!(parsed.constant("TILE"), Some(shares::TILE), "{}", parsed.name);
+        assert_eq!(parsed.constant("STEP"), Some(shares::STEP), "{}", parsed.name);
+        // Rust counts in slices of this length where it cuts a batch into parts.
+        assert_eq!(parsed.constant("DEPTH"), Some(16), "{}", parsed.name);
     }
     let text = |file: &str| {
         let found = SOURCES.iter().find(|source| source.file == file);

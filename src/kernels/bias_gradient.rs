@@ -58,6 +58,8 @@ impl Kernels {
     pub fn bias_gradient(&self, call: &BiasGradient<'_>) -> Result<Commands> {
         let [batch, columns] = call.delta.shape();
         expect_shape("gradient", call.gradient, [1, columns])?;
+        // 128 rows an iteration, and the tree.
+        self.expect_iterations(SHADER.name, u64::from(batch).div_ceil(128) + 8)?;
         let operands = self.check(&SHADER, [Some(call.delta), Some(call.gradient)])?;
         let nothing_to_add = batch == 0 && call.accumulate == Accumulate::Add;
         let groups = if nothing_to_add { 0 } else { u64::from(columns).div_ceil(COLUMNS) };

@@ -61,8 +61,9 @@ impl KernelOptions {
 /// * [`Error::Usage`] for a buffer without [`wgpu::BufferUsages::STORAGE`];
 /// * [`Error::Aliased`] for an output in the buffer of another operand;
 /// * [`Error::Limit`] where a binding, the kernel or the number of workgroups exceeds the device's
-///   limits, and for a product over more than 262,140 terms on Mesa's software driver up to 22.3,
-///   which would cut it short;
+///   limits, and on Mesa's software driver up to 22.3, which cuts long loops short, for a product
+///   over more than 262,140 terms, a bias gradient over more than 8,387,456 samples or a sum of more
+///   than 134 million values;
 /// * [`Error::DeviceMismatch`] and [`Error::Refused`] for a weight or a buffer of another device, or
 ///   a destroyed buffer;
 /// * [`Error::DeviceLost`] and [`Error::OutOfMemory`].

@@ -51,6 +51,9 @@ impl Kernels {
     pub fn sum(&self, call: &Sum<'_>) -> Result<Commands> {
         expect_shape("partials", call.partials, [1, call.partials.columns()])?;
         expect_shape("total", call.total, [1, 1])?;
+        // 2,048 values an iteration, and the tree.
+        let count = u64::from(call.partials.columns());
+        self.expect_iterations(SHADER.name, count.div_ceil(2048) + 8)?;
         let operands = self.check(&SHADER, [Some(call.partials), Some(call.total)])?;
         let [partials, total] = operands.views;
         let parameters = Parameters {
