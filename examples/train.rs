@@ -4,6 +4,8 @@
 //! smartcore embeds and the linear layer 64→10, whose optimum is known: the principal components.
 //! `-- --help` lists the options.
 
+#[path = "shared/command.rs"]
+mod command;
 #[path = "train/data.rs"]
 mod data;
 #[path = "train/pictures.rs"]
@@ -77,30 +79,7 @@ fn learning_rate(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
-        Ok(options) => options,
-        Err(error) if error.use_stderr() => {
-            eprintln!("train: {}", one_line(&error));
-            return ExitCode::from(2);
-        }
-        Err(help) => help.exit(),
-    };
-    match train(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("train: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// What clap says of a bad option, without the usage that follows it.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
-    let said = said.join(" ").replace("For more information, try '--help'.", "");
-    format!("{} (--help lists the options)", said.trim_start_matches("error: ").trim_end())
+    command::run("train", train)
 }
 
 fn train(options: &Options) -> Result<(), Box<dyn Error>> {

@@ -12,16 +12,19 @@ pub(super) const BYTES: u32 = 512 * 16;
 /// How far the reduction goes in a loop iteration (`STEP` of tile.wgsl).
 const STEP: u64 = 4;
 
+/// Length of a slice (`DEPTH` of tile.wgsl).
+const DEPTH: u64 = 16;
+
 /// Loop iterations that a reduction of this length takes.
 pub(super) fn iterations(depth: u32) -> u64 {
     u64::from(depth).div_ceil(STEP)
 }
 
-/// The longest reduction, in whole slices (`DEPTH` of tile.wgsl), that takes no more than so many
+/// The longest reduction, in whole slices, that takes no more than so many
 /// loop iterations.
 pub(super) fn longest(iterations: u64) -> u64 {
-    let slices = iterations / 4;
-    slices.saturating_mul(16)
+    let slices = iterations / (DEPTH / STEP);
+    slices.saturating_mul(DEPTH)
 }
 
 /// Workgroups of a kernel on tile.wgsl that computes `output`.

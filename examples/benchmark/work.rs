@@ -1,0 +1,46 @@
+//! What is measured: dispatches of the library and of the benchmark, in order.
+
+use tied_linear::{Commands, wgpu};
+
+use crate::own::Dispatch;
+
+/// Prepared dispatches.
+#[derive(Default)]
+pub struct Work {
+    parts: Vec<Part>,
+}
+
+enum Part {
+    Library(Commands),
+    Own(Dispatch),
+}
+
+impl Work {
+    /// This, then `next`.
+    pub fn then(mut self, next: impl Into<Self>) -> Self {
+        self.parts.extend(next.into().parts);
+        self
+    }
+
+    /// Records everything once.
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        for part in &self.parts {
+            match part {
+                Part::Library(commands) => commands.record(pass),
+                Part::Own(dispatch) => dispatch.record(pass),
+            }
+        }
+    }
+}
+
+impl From<Commands> for Work {
+    fn from(commands: Commands) -> Self {
+        Self { parts: vec![Part::Library(commands)] }
+    }
+}
+
+impl From<Dispatch> for Work {
+    fn from(dispatch: Dispatch) -> Self {
+        Self { parts: vec![Part::Own(dispatch)] }
+    }
+}
