@@ -3,7 +3,8 @@
 //   total = scale·Σ_i partials[i]
 //
 // One workgroup of 256 invocations: invocation `local` adds partials local, local+256, … in order,
-// eight to an iteration, then a tree of fixed shape in workgroup memory. With no partial sums the total is zero.
+// eight to an iteration, then a tree of fixed shape in workgroup memory. With no partial sums the
+// total is zero.
 //
 // Both are one row of plain f32 values, whatever the width: their offsets count f32.
 //

@@ -11,6 +11,10 @@ use crate::shader::{self, Access, Binding, MATRIX, Shader, uniform};
 /// Columns that a workgroup sums.
 const COLUMNS: u64 = 64;
 
+/// Rows that it sums in a loop iteration, and iterations of its tree at most.
+const ROWS: u64 = 128;
+const TREE: u64 = 8;
+
 pub(super) static SHADER: Shader = Shader {
     name: "bias_gradient",
     sources: &[MATRIX, shader::BIAS_GRADIENT],
@@ -58,8 +62,7 @@ impl Kernels {
     pub fn bias_gradient(&self, call: &BiasGradient<'_>) -> Result<Commands> {
         let [batch, columns] = call.delta.shape();
         expect_shape("gradient", call.gradient, [1, columns])?;
-        // 128 rows an iteration, and the tree.
-        self.expect_iterations(SHADER.name, u64::from(batch).div_ceil(128) + 8)?;
+        self.expect_iterations(SHADER.name, u64::from(batch).div_ceil(ROWS) + TREE)?;
         let operands = self.check(&SHADER, [Some(call.delta), Some(call.gradient)])?;
         let nothing_to_add = batch == 0 && call.accumulate == Accumulate::Add;
         let groups = if nothing_to_add { 0 } else { u64::from(columns).div_ceil(COLUMNS) };

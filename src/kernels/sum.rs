@@ -7,6 +7,10 @@ use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
 use crate::shader::{self, Access, Binding, Shader, uniform};
 
+/// Values that the workgroup adds in a loop iteration, and iterations of its tree at most.
+const VALUES: u64 = 2048;
+const TREE: u64 = 8;
+
 pub(super) static SHADER: Shader = Shader {
     name: "sum",
     sources: &[shader::MATRIX, shader::SUM],
@@ -51,9 +55,8 @@ impl Kernels {
     pub fn sum(&self, call: &Sum<'_>) -> Result<Commands> {
         expect_shape("partials", call.partials, [1, call.partials.columns()])?;
         expect_shape("total", call.total, [1, 1])?;
-        // 2,048 values an iteration, and the tree.
         let count = u64::from(call.partials.columns());
-        self.expect_iterations(SHADER.name, count.div_ceil(2048) + 8)?;
+        self.expect_iterations(SHADER.name, count.div_ceil(VALUES) + TREE)?;
         let operands = self.check(&SHADER, [Some(call.partials), Some(call.total)])?;
         let [partials, total] = operands.views;
         let parameters = Parameters {

@@ -20,8 +20,7 @@ pub(super) fn iterations(depth: u32) -> u64 {
     u64::from(depth).div_ceil(STEP)
 }
 
-/// The longest reduction, in whole slices, that takes no more than so many
-/// loop iterations.
+/// The longest reduction, in whole slices, that takes no more than so many loop iterations.
 pub(super) fn longest(iterations: u64) -> u64 {
     let slices = iterations / (DEPTH / STEP);
     slices.saturating_mul(DEPTH)
