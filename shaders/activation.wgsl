@@ -128,3 +128,11 @@ fn slope(saved: vec4<f32>) -> vec4<f32> {
         }
     }
 }
+
+// What `slope` takes, of the activation's input and output.
+fn saved_by(z: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+    if ACTIVATION == GELU_TANH || ACTIVATION == GELU_ERF || ACTIVATION == SILU {
+        return z;
+    }
+    return y;
+}

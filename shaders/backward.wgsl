@@ -3,15 +3,15 @@
 //   gradient[h][i] (+)= Σ_b code[b][h]·output_delta[b][i]      the decoder's, Hᵀ·dA
 //                     + Σ_b code_delta[b][h]·input[b][i]       the encoder's, dZᵀ·X
 //
-// One output tile, two reductions into the same sums, one store: the decoder's contribution first,
-// then the encoder's, then (where `add` is not 0) what the gradient held before. A contribution
-// that is not asked for has views of no rows, so that the loop skips it.
+// Two reductions into the same sums, one after the other in one k, and one store: the decoder's
+// contribution first, then the encoder's, then (where `add` is not 0) what the gradient held
+// before. A contribution that is not asked for has views of no rows and no part of k.
 //
-// All four operands are row-major with the batch, which is the reduction, in rows: they are
-// contiguous along the output's rows or columns, so all are staged along. One workgroup of 64
-// invocations a 64×64 tile of the gradient [hidden, inputs]; see tile.wgsl.
+// All four operands are row-major with the batch, which is the reduction, in rows: contiguous along
+// the rows or columns of the gradient [hidden, inputs], so that no block is turned. See product.wgsl
+// and the strategies' files for how the product is computed.
 //
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl and tile.wgsl before it.
+// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, product.wgsl and a strategy's files before it.
 // Tests: backward.rs, layer.rs, known_answers.rs.
 
 struct Parameters {
@@ -20,10 +20,11 @@ struct Parameters {
     code_delta: View,
     input: View,
     gradient: View,
+    product: Product,
     add: u32,
-    groups_wide: u32,
     padding_0: u32,
     padding_1: u32,
+    padding_2: u32,
 }
 
 @group(0) @binding(0) var<uniform> parameters: Parameters;
@@ -32,51 +33,35 @@ struct Parameters {
 @group(0) @binding(3) var<storage, read> code_delta: array<Word>;
 @group(0) @binding(4) var<storage, read> input: array<Word>;
 @group(0) @binding(5) var<storage, read_write> gradient: array<Word>;
+@group(0) @binding(6) var<storage, read_write> scratch: array<vec4<f32>>;
 
-fn code_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.code, row, column);
+// The quad whose words lie at `at`; with 16-byte words all four are the same one.
+fn code_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
-        return kept(parameters.code, row, column, quad(code[at.x]));
+        return quad(code[at.x]);
     }
-    let values = vec4<f32>(first(code[at.x]), first(code[at.y]), first(code[at.z]), first(code[at.w]));
-    return kept(parameters.code, row, column, values);
+    return vec4<f32>(first(code[at.x]), first(code[at.y]), first(code[at.z]), first(code[at.w]));
 }
 
-fn output_delta_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.output_delta, row, column);
+fn output_delta_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
-        return kept(parameters.output_delta, row, column, quad(output_delta[at.x]));
+        return quad(output_delta[at.x]);
     }
-    let values = vec4<f32>(
-        first(output_delta[at.x]),
-        first(output_delta[at.y]),
-        first(output_delta[at.z]),
-        first(output_delta[at.w]),
-    );
-    return kept(parameters.output_delta, row, column, values);
+    return vec4<f32>(first(output_delta[at.x]), first(output_delta[at.y]), first(output_delta[at.z]), first(output_delta[at.w]));
 }
 
-fn code_delta_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.code_delta, row, column);
+fn code_delta_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
-        return kept(parameters.code_delta, row, column, quad(code_delta[at.x]));
+        return quad(code_delta[at.x]);
     }
-    let values = vec4<f32>(
-        first(code_delta[at.x]),
-        first(code_delta[at.y]),
-        first(code_delta[at.z]),
-        first(code_delta[at.w]),
-    );
-    return kept(parameters.code_delta, row, column, values);
+    return vec4<f32>(first(code_delta[at.x]), first(code_delta[at.y]), first(code_delta[at.z]), first(code_delta[at.w]));
 }
 
-fn input_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.input, row, column);
+fn input_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
-        return kept(parameters.input, row, column, quad(input[at.x]));
+        return quad(input[at.x]);
     }
-    let values = vec4<f32>(first(input[at.x]), first(input[at.y]), first(input[at.z]), first(input[at.w]));
-    return kept(parameters.input, row, column, values);
+    return vec4<f32>(first(input[at.x]), first(input[at.y]), first(input[at.z]), first(input[at.w]));
 }
 
 fn gradient_quad(row: u32, column: u32) -> vec4<f32> {
@@ -88,9 +73,6 @@ fn gradient_quad(row: u32, column: u32) -> vec4<f32> {
 }
 
 fn finish(row: u32, column: u32, sum: vec4<f32>) {
-    if row >= parameters.gradient.rows || column >= parameters.gradient.columns {
-        return;
-    }
     var values = sum;
     if parameters.add != 0u {
         values += gradient_quad(row, column);
@@ -105,68 +87,81 @@ fn finish(row: u32, column: u32, sum: vec4<f32>) {
     }
 }
 
-// Four samples of Hᵀ and of dA, from sample `b` on.
-fn stage_decoder(local: u32, row: u32, column: u32, b: u32) {
-    stage_along(
-        LEFT,
-        local,
-        code_quad(b, row),
-        code_quad(b + 1u, row),
-        code_quad(b + 2u, row),
-        code_quad(b + 3u, row),
-    );
-    stage_along(
-        RIGHT,
-        local,
-        output_delta_quad(b, column),
-        output_delta_quad(b + 1u, column),
-        output_delta_quad(b + 2u, column),
-        output_delta_quad(b + 3u, column),
+// The two reductions: the decoder's contribution and the encoder's.
+const REDUCTIONS: u32 = 2u;
+const DECODER: u32 = 0u;
+
+const LEFT_ACROSS: bool = false;
+const RIGHT_ACROSS: bool = false;
+
+struct Line {
+    decoder: vec4<u32>,
+    encoder: vec4<u32>,
+}
+
+fn depth_of(which: u32) -> u32 {
+    return select(parameters.code_delta.rows, parameters.code.rows, which == DECODER);
+}
+
+fn left_line(row: u32) -> Line {
+    return Line(along_line(parameters.code, row), along_line(parameters.code_delta, row));
+}
+
+fn right_line(column: u32) -> Line {
+    return Line(along_line(parameters.output_delta, column), along_line(parameters.input, column));
+}
+
+// Four samples of Hᵀ, or of dZᵀ.
+fn left_quads(line: Line, k: u32, which: u32) -> Block {
+    if which == DECODER {
+        let step = along_step(parameters.code, k);
+        return Block(
+            code_at(line.decoder + step.x),
+            code_at(line.decoder + step.y),
+            code_at(line.decoder + step.z),
+            code_at(line.decoder + step.w),
+        );
+    }
+    let step = along_step(parameters.code_delta, k);
+    return Block(
+        code_delta_at(line.encoder + step.x),
+        code_delta_at(line.encoder + step.y),
+        code_delta_at(line.encoder + step.z),
+        code_delta_at(line.encoder + step.w),
     );
 }
 
-// Four samples of dZᵀ and of X, from sample `b` on.
-fn stage_encoder(local: u32, row: u32, column: u32, b: u32) {
-    stage_along(
-        LEFT,
-        local,
-        code_delta_quad(b, row),
-        code_delta_quad(b + 1u, row),
-        code_delta_quad(b + 2u, row),
-        code_delta_quad(b + 3u, row),
-    );
-    stage_along(
-        RIGHT,
-        local,
-        input_quad(b, column),
-        input_quad(b + 1u, column),
-        input_quad(b + 2u, column),
-        input_quad(b + 3u, column),
+fn left_block(quads: Block, k: u32, which: u32) -> Block {
+    return unturned(quads, k, depth_of(which));
+}
+
+// Four samples of dA, or of X.
+fn right_quads(line: Line, k: u32, which: u32) -> Block {
+    if which == DECODER {
+        let step = along_step(parameters.output_delta, k);
+        return Block(
+            output_delta_at(line.decoder + step.x),
+            output_delta_at(line.decoder + step.y),
+            output_delta_at(line.decoder + step.z),
+            output_delta_at(line.decoder + step.w),
+        );
+    }
+    let step = along_step(parameters.input, k);
+    return Block(
+        input_at(line.encoder + step.x),
+        input_at(line.encoder + step.y),
+        input_at(line.encoder + step.z),
+        input_at(line.encoder + step.w),
     );
 }
 
-@compute @workgroup_size(64)
+fn right_block(quads: Block, k: u32, which: u32) -> Block {
+    return unturned(quads, k, depth_of(which));
+}
+
+fn close(invocation: u32) {}
+
+@compute @workgroup_size(INVOCATIONS)
 fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let corner = tile_corner(group, parameters.groups_wide, parameters.gradient.columns);
-    if corner.x >= parameters.gradient.rows {
-        return;
-    }
-    let row = corner.x + along_line(local);
-    let column = corner.y + along_line(local);
-    // One loop for both contributions, so that the product is compiled once.
-    let decoder_batch = parameters.code.rows;
-    let decoder_end = (decoder_batch + DEPTH - 1u) / DEPTH * DEPTH;
-    for (var k = 0u; k < decoder_end + parameters.code_delta.rows; k += STEP) {
-        if k % DEPTH == 0u {
-            workgroupBarrier();
-            if k < decoder_end {
-                stage_decoder(local, row, column, k + along_depth(local));
-            } else {
-                stage_encoder(local, row, column, k - decoder_end + along_depth(local));
-            }
-            workgroupBarrier();
-        }
-        multiply(local, k);
-    }
-    finish_tile(corner, local);
+    multiply(group, local);
 }

@@ -3,40 +3,36 @@
 //   output[b][i] = epilogue( Σ_h input[b][h]·weight[h][i] )
 //
 // weight: [hidden, inputs], row-major: the very buffer of encode.wgsl; no transposed copy exists.
-// It is contiguous along the output's columns, so it is staged along, the input across. One
-// workgroup of 64 invocations a 64×64 tile of the output; see tile.wgsl for the tile, linear.wgsl
-// for the epilogues (forward pass, or the gradient of the input) and bindings.
+// It is contiguous along the output's columns, so its blocks are not turned: that is all that
+// differs from encode.wgsl. See product.wgsl and the strategies' files for how the product is
+// computed, linear.wgsl for the epilogues (forward pass, with or without a loss, or the gradient of
+// the input) and bindings.
 //
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, activation.wgsl, tile.wgsl and linear.wgsl.
+// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl, product.wgsl, a
+// strategy's files and linear.wgsl before it.
 // Tests: decode.rs, input_gradient.rs, layer.rs, known_answers.rs.
 
-fn stage_weight(local: u32, column: u32, k: u32) {
-    let line = column + along_line(local);
-    let depth = k + along_depth(local);
-    stage_along(
-        RIGHT,
-        local,
-        weight_quad(depth, line),
-        weight_quad(depth + 1u, line),
-        weight_quad(depth + 2u, line),
-        weight_quad(depth + 3u, line),
+const RIGHT_ACROSS: bool = false;
+
+fn right_line(column: u32) -> Line {
+    return Line(along_line(parameters.weight, column));
+}
+
+fn right_quads(line: Line, k: u32, which: u32) -> Block {
+    let step = along_step(parameters.weight, k);
+    return Block(
+        weight_at(line.at + step.x),
+        weight_at(line.at + step.y),
+        weight_at(line.at + step.z),
+        weight_at(line.at + step.w),
     );
 }
 
-@compute @workgroup_size(64)
+fn right_block(quads: Block, k: u32, which: u32) -> Block {
+    return unturned(quads, k, parameters.weight.rows);
+}
+
+@compute @workgroup_size(INVOCATIONS)
 fn decode(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let corner = tile_corner(group, parameters.groups_wide, parameters.output.columns);
-    if corner.x >= parameters.output.rows {
-        return;
-    }
-    for (var k = 0u; k < parameters.input.columns; k += STEP) {
-        if k % DEPTH == 0u {
-            workgroupBarrier();
-            stage_input(local, corner.x, k);
-            stage_weight(local, corner.y, k);
-            workgroupBarrier();
-        }
-        multiply(local, k);
-    }
-    finish_tile(corner, local);
+    multiply(group, local);
 }

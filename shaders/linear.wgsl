@@ -3,22 +3,30 @@
 //
 //   EPILOGUE ACTIVATE   output = f(sum + bias), and sum + bias itself where `preactivation` is given
 //   EPILOGUE SLOPE      output = (sum + extra)·f′(saved)
+//   EPILOGUE SQUARED_ERROR, CROSS_ENTROPY
+//                       y = f(sum + bias); output = scale·ℓ′(y, extra)·f′, and the values ℓ(y, extra)
+//                       that an invocation comes by, added up, in scratch[losses + invocation]
 //
 // The first is the forward pass. The second turns the same product into a gradient: with
-// encode.wgsl, dZ = (dA·Wᵀ + extra) ⊙ f′; with decode.wgsl and no activation, dX = dZ·W.
+// encode.wgsl, dZ = (dA·Wᵀ + extra) ⊙ f′; with decode.wgsl and no activation, dX = dZ·W. The others
+// are the forward pass of a training step, where nobody needs y but the loss (loss.wgsl): `extra` is
+// the target, and the output is dA.
 //
 // Bindings: group 0 holds the weight alone, so that one bind group serves encode and decode;
 // group 1 the rest. Matrices are row-major: input [batch, depth], output, saved, extra and
 // preactivation [batch, columns], bias [columns]. Absent operands are bound to a spare buffer and
 // have a view of no rows.
 //
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, activation.wgsl and tile.wgsl before it.
-// Tests: encode.rs, decode.rs.
+// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl, product.wgsl and a
+// strategy's files before it.
+// Tests: encode.rs, decode.rs, training.rs.
 
 const ACTIVATE: u32 = 0u;
 const SLOPE: u32 = 1u;
+const SQUARED_ERROR: u32 = 2u;
+const CROSS_ENTROPY: u32 = 3u;
 
-// One of the two above.
+// One of the four above.
 override EPILOGUE: u32 = 0u;
 
 struct Parameters {
@@ -29,10 +37,11 @@ struct Parameters {
     extra: View,
     output: View,
     preactivation: View,
-    groups_wide: u32,
+    product: Product,
+    scale: f32,
+    losses: u32,
     padding_0: u32,
     padding_1: u32,
-    padding_2: u32,
 }
 
 @group(0) @binding(0) var<storage, read> weight: array<Word>;
@@ -43,23 +52,21 @@ struct Parameters {
 @group(1) @binding(4) var<storage, read> extra: array<Word>;
 @group(1) @binding(5) var<storage, read_write> output: array<Word>;
 @group(1) @binding(6) var<storage, read_write> preactivation: array<Word>;
+@group(1) @binding(7) var<storage, read_write> scratch: array<vec4<f32>>;
 
-fn weight_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.weight, row, column);
+// The quad whose words lie at `at`; with 16-byte words all four are the same one.
+fn weight_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
-        return kept(parameters.weight, row, column, quad(weight[at.x]));
+        return quad(weight[at.x]);
     }
-    let values = vec4<f32>(first(weight[at.x]), first(weight[at.y]), first(weight[at.z]), first(weight[at.w]));
-    return kept(parameters.weight, row, column, values);
+    return vec4<f32>(first(weight[at.x]), first(weight[at.y]), first(weight[at.z]), first(weight[at.w]));
 }
 
-fn input_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.input, row, column);
+fn input_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
-        return kept(parameters.input, row, column, quad(input[at.x]));
+        return quad(input[at.x]);
     }
-    let values = vec4<f32>(first(input[at.x]), first(input[at.y]), first(input[at.z]), first(input[at.w]));
-    return kept(parameters.input, row, column, values);
+    return vec4<f32>(first(input[at.x]), first(input[at.y]), first(input[at.z]), first(input[at.w]));
 }
 
 fn saved_quad(row: u32, column: u32) -> vec4<f32> {
@@ -107,23 +114,45 @@ fn store_preactivation(row: u32, column: u32, values: vec4<f32>) {
     }
 }
 
-fn stage_input(local: u32, row: u32, k: u32) {
-    let line = row + across_line(local);
-    let depth = k + across_depth(local);
-    stage_across(
-        LEFT,
-        local,
-        input_quad(line, depth),
-        input_quad(line + 1u, depth),
-        input_quad(line + 2u, depth),
-        input_quad(line + 3u, depth),
+const REDUCTIONS: u32 = 1u;
+const LEFT_ACROSS: bool = true;
+
+struct Line {
+    at: vec4<u32>,
+}
+
+fn depth_of(which: u32) -> u32 {
+    return parameters.input.columns;
+}
+
+fn left_line(row: u32) -> Line {
+    return Line(across_line(parameters.input, row));
+}
+
+fn left_quad(start: u32, k: u32) -> vec4<f32> {
+    let end = vec4<u32>(parameters.input.columns);
+    let inside = vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < end;
+    return select(vec4<f32>(), input_at(vec4<u32>(start) + across_step(parameters.input, k)), inside);
+}
+
+fn left_quads(line: Line, k: u32, which: u32) -> Block {
+    let step = across_step(parameters.input, k);
+    return Block(
+        input_at(vec4<u32>(line.at.x) + step),
+        input_at(vec4<u32>(line.at.y) + step),
+        input_at(vec4<u32>(line.at.z) + step),
+        input_at(vec4<u32>(line.at.w) + step),
     );
 }
 
+fn left_block(quads: Block, k: u32, which: u32) -> Block {
+    return turned(quads, k, parameters.input.columns);
+}
+
+// The invocation's part of the loss.
+var<private> measured: vec4<f32>;
+
 fn finish(row: u32, column: u32, sum: vec4<f32>) {
-    if row >= parameters.output.rows || column >= parameters.output.columns {
-        return;
-    }
     var z = sum;
     if EPILOGUE == SLOPE {
         if present(parameters.extra) {
@@ -133,13 +162,37 @@ fn finish(row: u32, column: u32, sum: vec4<f32>) {
             z *= slope(saved_quad(row, column));
         }
         store_output(row, column, z);
+        return;
+    }
+    if present(parameters.bias) {
+        z += bias_quad(column);
+    }
+    if present(parameters.preactivation) {
+        store_preactivation(row, column, z);
+    }
+    let y = activate(z);
+    if EPILOGUE == ACTIVATE {
+        store_output(row, column, y);
+        return;
+    }
+    let wanted = extra_quad(row, column);
+    var value: vec4<f32>;
+    var delta: vec4<f32>;
+    if EPILOGUE == SQUARED_ERROR {
+        value = squared_error_value(y, wanted);
+        delta = squared_error_slope(y, wanted);
     } else {
-        if present(parameters.bias) {
-            z += bias_quad(column);
+        value = cross_entropy_value(y, wanted);
+        delta = cross_entropy_slope(y, wanted);
+    }
+    measured += kept(parameters.output, row, column, value);
+    store_output(row, column, parameters.scale * delta * slope(saved_by(z, y)));
+}
+
+fn close(invocation: u32) {
+    if EPILOGUE == SQUARED_ERROR || EPILOGUE == CROSS_ENTROPY {
+        if PASS == WHOLE {
+            scratch[parameters.losses + invocation] = measured;
         }
-        if present(parameters.preactivation) {
-            store_preactivation(row, column, z);
-        }
-        store_output(row, column, activate(z));
     }
 }

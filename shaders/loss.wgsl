@@ -1,110 +1,34 @@
-// loss.wgsl — put in front: what the losses share, all but their formula.
+// loss.wgsl — put in front: the losses and their derivatives by the prediction, four values at a
+// time.
 //
-//   value = scale·Σ ℓ(prediction, target)      delta = scale·ℓ′(prediction, target) ⊙ g′(saved)
+//   squared error   ℓ(p, t) = (p − t)²                                  ℓ′(p, t) = 2·(p − t)
+//   cross-entropy   ℓ(p, t) = max(p, 0) − p·t + ln(1 + exp(−|p|))       ℓ′(p, t) = σ(p) − t
 //
-// ℓ and ℓ′ are `loss_value` and `loss_slope` of the loss's own file; ℓ′ is the derivative by the
-// prediction. `scale` is 1 for the reduction sum and 1/(rows·columns) for mean. With an activation
-// the gradient goes straight on to the pre-activation, so that no kernel of its own is needed.
+// As PyTorch's MSELoss and BCEWithLogitsLoss: the cross-entropy takes logits, and this form of it
+// overflows for none.
 //
-// A workgroup of 256 invocations takes quads group·256+local, then on by the whole grid; its values
-// are added in a tree of fixed shape into partials[group] (unscaled), which sum.wgsl adds up and
-// scales. There are at most 1,024 workgroups.
-//
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl and activation.wgsl before it.
-// Tests: squared_error.rs, cross_entropy.rs.
+// Needs activation.wgsl before it.
+// Tests: squared_error.rs, cross_entropy.rs, training.rs, known_answers.rs.
 
-struct Parameters {
-    prediction: View,
-    target_values: View,
-    saved: View,
-    delta: View,
-    groups: u32,
-    scale: f32,
-    padding_0: u32,
-    padding_1: u32,
+fn squared_error_value(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> {
+    return (p - t) * (p - t);
 }
 
-@group(0) @binding(0) var<uniform> parameters: Parameters;
-@group(0) @binding(1) var<storage, read> prediction: array<Word>;
-@group(0) @binding(2) var<storage, read> target_values: array<Word>;
-@group(0) @binding(3) var<storage, read> saved: array<Word>;
-@group(0) @binding(4) var<storage, read_write> delta: array<Word>;
-@group(0) @binding(5) var<storage, read_write> partials: array<f32>;
-
-var<workgroup> partial: array<f32, 256>;
-
-fn prediction_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.prediction, row, column);
-    if WIDTH == 4u {
-        return quad(prediction[at.x]);
-    }
-    return vec4<f32>(
-        first(prediction[at.x]),
-        first(prediction[at.y]),
-        first(prediction[at.z]),
-        first(prediction[at.w]),
-    );
+fn squared_error_slope(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> {
+    return 2.0 * (p - t);
 }
 
-fn target_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.target_values, row, column);
-    if WIDTH == 4u {
-        return quad(target_values[at.x]);
-    }
-    return vec4<f32>(
-        first(target_values[at.x]),
-        first(target_values[at.y]),
-        first(target_values[at.z]),
-        first(target_values[at.w]),
-    );
+// ln(1 + e) for 0 ≤ e ≤ 1; where 1 + e would round e away, its Taylor series.
+fn log_one_plus(e: vec4<f32>) -> vec4<f32> {
+    let series = e * (1.0 - e * (0.5 - e * (1.0 / 3.0 - e * (0.25 - e * 0.2))));
+    return select(log(1.0 + e), series, e < vec4<f32>(0.05));
 }
 
-fn saved_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.saved, row, column);
-    if WIDTH == 4u {
-        return quad(saved[at.x]);
-    }
-    return vec4<f32>(first(saved[at.x]), first(saved[at.y]), first(saved[at.z]), first(saved[at.w]));
+fn cross_entropy_value(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> {
+    let positive = select(p, vec4<f32>(), p < vec4<f32>());
+    return positive - p * t + log_one_plus(exp(-abs(p)));
 }
 
-fn store_delta(row: u32, column: u32, values: vec4<f32>) {
-    let at = place(parameters.delta, row, column);
-    delta[at.x] = word(values);
-    if WIDTH == 1u {
-        let within = inside(parameters.delta, row, column);
-        if within.y { delta[at.y] = word(values.yyyy); }
-        if within.z { delta[at.z] = word(values.zzzz); }
-        if within.w { delta[at.w] = word(values.wwww); }
-    }
-}
-
-fn measure(group: u32, local: u32) {
-    let quads_wide = (parameters.prediction.columns + 3u) / 4u;
-    let quads = parameters.prediction.rows * quads_wide;
-    var value = vec4<f32>();
-    for (var index = group * 256u + local; index < quads; index += parameters.groups * 256u) {
-        let row = index / quads_wide;
-        let column = index % quads_wide * 4u;
-        let p = prediction_quad(row, column);
-        let t = target_quad(row, column);
-        value += kept(parameters.prediction, row, column, loss_value(p, t));
-        if present(parameters.delta) {
-            var gradient = parameters.scale * loss_slope(p, t);
-            if ACTIVATION != IDENTITY {
-                gradient *= slope(saved_quad(row, column));
-            }
-            store_delta(row, column, gradient);
-        }
-    }
-    partial[local] = (value.x + value.y) + (value.z + value.w);
-    workgroupBarrier();
-    for (var half = 128u; half > 0u; half /= 2u) {
-        if local < half {
-            partial[local] += partial[local + half];
-        }
-        workgroupBarrier();
-    }
-    if local == 0u {
-        partials[group] = partial[0];
-    }
+fn cross_entropy_slope(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> {
+    return logistic(p) - t;
 }

@@ -43,3 +43,31 @@ fn kept(view: View, row: u32, column: u32, values: vec4<f32>) -> vec4<f32> {
 fn present(view: View) -> bool {
     return view.rows != 0u;
 }
+
+// The operands of products are read in blocks, four quads at a time, along k. What does not depend
+// on k is a line: four word indices, computed once. An operand that is contiguous along k has the
+// starts of four rows for a line, one that is not has the words of four neighbouring columns. What
+// depends on k is a step to add: the words of four k within a row, or the starts of four rows.
+
+fn across_line(view: View, row: u32) -> vec4<u32> {
+    let rows = vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u);
+    return vec4<u32>(view.offset) + min(rows, vec4<u32>(view.rows - 1u)) * view.row_stride;
+}
+
+fn across_step(view: View, k: u32) -> vec4<u32> {
+    if WIDTH == 4u {
+        return vec4<u32>(min(k, view.columns - 4u) / 4u);
+    }
+    return min(vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(view.columns - 1u));
+}
+
+fn along_line(view: View, column: u32) -> vec4<u32> {
+    return vec4<u32>(view.offset) + across_step(view, column);
+}
+
+// A step that wraps around is within the matrix too.
+fn along_step(view: View, k: u32) -> vec4<u32> {
+    let stride = view.row_stride;
+    let starts = vec4<u32>(k * stride) + vec4<u32>(0u, stride, 2u * stride, 3u * stride);
+    return min(starts, vec4<u32>((view.rows - 1u) * stride));
+}

@@ -1,95 +1,133 @@
-// tile.wgsl — put in front: the product of two operands for one 64×64 tile of the output.
+// tile.wgsl — put in front: products by register tiles from slices in workgroup memory.
 //
-//   sums[row][column] += Σ_k left[row][k]·right[k][column]
+// A workgroup computes a tile of TILE×TILE sums. The reduction goes in slices of 16, both operands'
+// slices lying in workgroup memory as [k][row] and [k][column], in quads: staging turns a block
+// that is contiguous along k and leaves one that is not, so that there is one inner loop for every
+// access pattern. All 16 k of a slice are unrolled: every index but the invocation's own is then a
+// constant, and index checks cost nothing.
 //
-// One workgroup of 64 invocations computes a tile. The reduction goes in slices of 16. Both
-// operands' slices lie in workgroup memory as [k][row] and [k][column], in quads:
+// Invocation `local` owns the rows 4·r…4·r+3 and the columns 4·c…4·c+3, with
+// r = local / (TILE/8) and c = local % (TILE/8), and in tiles over 32 also those TILE/2 further:
+// 8×8 sums in sixteen vec4, sums[2·i] and sums[2·i+1] being row i's two quads. A tile of 32 has
+// 4×4 sums in the first four.
 //
-//   tile[LEFT  + 16·k + row/4]      tile[RIGHT + 16·k + column/4]
-//
-// however they lie in their buffers: `stage_across` takes an operand that is contiguous along k and
-// transposes 4×4 blocks in registers, `stage_along` one that is contiguous along its rows or
-// columns. So a transposed access differs from a normal one only in how a slice is staged, and
-// there is one inner loop for encode, decode and backward.
-//
-// Invocation `local` owns the rows 4·r…4·r+3 and 32+4·r… (r = local/8) and the columns 4·c… and
-// 32+4·c… (c = local%8): 8×8 sums in sixteen vec4, sums[2·i] and sums[2·i+1] being row i's two
-// quads. The order of additions is k = 0, 1, 2, …, whatever the shape.
-//
-// There is one loop, with four k to an iteration and a new slice staged at every fourth. Mesa's
-// software driver up to 22.3 silently leaves a shader's loops after 65,535 iterations in all, all
-// loops counted together; that is reached at a reduction length of 262,140, and the library refuses
-// a longer one there, or cuts it (backward). Unrolled further, drivers compile for seconds.
+// A slice is TILE blocks of 4×4 of each operand. With TILE invocations each stages one block of
+// both; with more, the first TILE stage the left operand and the next TILE the right one. With
+// PREFETCH the blocks of the next slice are on their way to registers while one is multiplied; where
+// an invocation stages two blocks, the registers are better used for more workgroups at a time.
+// Neighbouring
+// invocations read along the direction in which the operand is contiguous; any eight of them store
+// eight neighbouring quads of one k, and read neighbouring or equal ones: no bank conflicts, without
+// padding.
 //
 // Technique: register and workgroup tiling as in Volkov and Demmel, "Benchmarking GPUs to tune
 // dense linear algebra" (SC 2008).
-// Tests: encode.rs, decode.rs, backward.rs.
+// Needs product.wgsl and one of tile_32.wgsl, tile_64.wgsl and tile_128.wgsl before it.
+// Tests: encode.rs, decode.rs, backward.rs, with every strategy.
 
-const TILE: u32 = 64u;
+const TILE_ROWS: u32 = TILE;
+const TILE_COLUMNS: u32 = TILE;
 const DEPTH: u32 = 16u;
+const QUADS: u32 = TILE / 4u;
+const HALF: u32 = TILE / 8u;
+const WIDE: u32 = select(TILE / 8u, 8u, TILE == 32u);
 
-// How far the reduction goes in a loop iteration.
-const STEP: u32 = 4u;
-
-// Quads in a row of a slice, and where the operands' slices begin.
-const QUADS: u32 = 16u;
-const LEFT: u32 = 0u;
-const RIGHT: u32 = 256u;
-
-var<workgroup> tile: array<vec4<f32>, 512>;
+// [k / 4][k % 4][quad].
+var<workgroup> left_slice: array<array<array<vec4<f32>, QUADS>, 4>, 4>;
+var<workgroup> right_slice: array<array<array<vec4<f32>, QUADS>, 4>, 4>;
 
 var<private> sums: array<vec4<f32>, 16>;
 
-// The first row and column of the workgroup's tile. Workgroups are spread over two dimensions,
-// `groups_wide` in a line, and number the tiles of an output with `columns` columns row by row.
-fn tile_corner(group: vec3<u32>, groups_wide: u32, columns: u32) -> vec2<u32> {
-    let index = group.y * groups_wide + group.x;
-    let tiles_wide = (columns + TILE - 1u) / TILE;
-    return TILE * vec2<u32>(index / tiles_wide, index % tiles_wide);
+// Which quad of the tile's edge an invocation stages, and at which four k, counted in fours. Of 32
+// invocations, 8 quads at all depths: 64 bytes in a row of an operand that is contiguous along k.
+fn staged_quad(stager: u32, across: bool) -> u32 {
+    return select(stager % QUADS, stager / 32u * 8u + stager % 8u, across);
 }
 
-// An operand contiguous along k: the invocation stages four rows (or columns) by four k, its four
-// quads running along k. These two say which.
-fn across_line(local: u32) -> u32 {
-    return local / 4u * 4u;
+fn staged_depth(stager: u32, across: bool) -> u32 {
+    return select(stager / QUADS, stager / 8u % 4u, across);
 }
 
-fn across_depth(local: u32) -> u32 {
-    return local % 4u * 4u;
+// What an invocation stages of a slice, as it lies in the buffers. With more invocations than TILE
+// only `left` is used.
+struct Staged {
+    left: Block,
+    right: Block,
 }
 
-fn stage_across(base: u32, local: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
-    let at = base + across_depth(local) * QUADS + local / 4u;
-    tile[at] = vec4<f32>(a.x, b.x, c.x, d.x);
-    tile[at + QUADS] = vec4<f32>(a.y, b.y, c.y, d.y);
-    tile[at + 2u * QUADS] = vec4<f32>(a.z, b.z, c.z, d.z);
-    tile[at + 3u * QUADS] = vec4<f32>(a.w, b.w, c.w, d.w);
+// The lines of what an invocation stages.
+struct Lines {
+    left: Line,
+    right: Line,
 }
 
-// An operand contiguous along its rows (or columns): the invocation stages four k by four of them,
-// its four quads being those of consecutive k. These two say which.
-fn along_line(local: u32) -> u32 {
-    return local % QUADS * 4u;
+fn lines_of(task: Task, stager: u32) -> Lines {
+    return Lines(
+        left_line(task.row + 4u * staged_quad(stager, LEFT_ACROSS)),
+        right_line(task.column + 4u * staged_quad(stager, RIGHT_ACROSS)),
+    );
 }
 
-fn along_depth(local: u32) -> u32 {
-    return local / QUADS * 4u;
+fn load(lines: Lines, local: u32, k: u32, which: u32) -> Staged {
+    let left_k = k + 4u * staged_depth(local % TILE, LEFT_ACROSS);
+    let right_k = k + 4u * staged_depth(local % TILE, RIGHT_ACROSS);
+    var staged: Staged;
+    if INVOCATIONS == TILE {
+        staged.left = left_quads(lines.left, left_k, which);
+        staged.right = right_quads(lines.right, right_k, which);
+    } else if local < TILE {
+        staged.left = left_quads(lines.left, left_k, which);
+    } else {
+        staged.left = right_quads(lines.right, right_k, which);
+    }
+    return staged;
 }
 
-fn stage_along(base: u32, local: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
-    let at = base + along_depth(local) * QUADS + local % QUADS;
-    tile[at] = a;
-    tile[at + QUADS] = b;
-    tile[at + 2u * QUADS] = c;
-    tile[at + 3u * QUADS] = d;
+fn store_left(stager: u32, quads: Block, k: u32, which: u32) {
+    let at = staged_quad(stager, LEFT_ACROSS);
+    let depth = staged_depth(stager, LEFT_ACROSS);
+    let block = left_block(quads, k + 4u * depth, which);
+    left_slice[depth][0][at] = block.a;
+    left_slice[depth][1][at] = block.b;
+    left_slice[depth][2][at] = block.c;
+    left_slice[depth][3][at] = block.d;
 }
 
-// One k: the outer product of eight rows and eight columns.
-fn multiply_one(left: u32, right: u32) {
-    let a = tile[left];
-    let b = tile[left + 8u];
-    let p = tile[right];
-    let q = tile[right + 8u];
+fn store_right(stager: u32, quads: Block, k: u32, which: u32) {
+    let at = staged_quad(stager, RIGHT_ACROSS);
+    let depth = staged_depth(stager, RIGHT_ACROSS);
+    let block = right_block(quads, k + 4u * depth, which);
+    right_slice[depth][0][at] = block.a;
+    right_slice[depth][1][at] = block.b;
+    right_slice[depth][2][at] = block.c;
+    right_slice[depth][3][at] = block.d;
+}
+
+fn store(local: u32, staged: Staged, k: u32, which: u32) {
+    let stager = local % TILE;
+    if INVOCATIONS == TILE {
+        store_left(stager, staged.left, k, which);
+        store_right(stager, staged.right, k, which);
+    } else if local < TILE {
+        store_left(stager, staged.left, k, which);
+    } else {
+        store_right(stager, staged.left, k, which);
+    }
+}
+
+// One k, 4·i + j: the outer product of the invocation's rows and columns, whose quads lie at r and c.
+fn multiply_one(i: u32, j: u32, r: u32, c: u32) {
+    let a = left_slice[i][j][r];
+    let p = right_slice[i][j][c];
+    if TILE == 32u {
+        sums[0] = fma(vec4<f32>(a.x), p, sums[0]);
+        sums[1] = fma(vec4<f32>(a.y), p, sums[1]);
+        sums[2] = fma(vec4<f32>(a.z), p, sums[2]);
+        sums[3] = fma(vec4<f32>(a.w), p, sums[3]);
+        return;
+    }
+    let b = left_slice[i][j][r + HALF];
+    let q = right_slice[i][j][c + HALF];
     sums[0] = fma(vec4<f32>(a.x), p, sums[0]);
     sums[1] = fma(vec4<f32>(a.x), q, sums[1]);
     sums[2] = fma(vec4<f32>(a.y), p, sums[2]);
@@ -108,35 +146,86 @@ fn multiply_one(left: u32, right: u32) {
     sums[15] = fma(vec4<f32>(b.w), q, sums[15]);
 }
 
-// Four k of the staged slice, from k%16 on.
-fn multiply(local: u32, k: u32) {
-    let at = k % DEPTH * QUADS;
-    let left = LEFT + local / 8u + at;
-    let right = RIGHT + local % 8u + at;
-    multiply_one(left, right);
-    multiply_one(left + QUADS, right + QUADS);
-    multiply_one(left + 2u * QUADS, right + 2u * QUADS);
-    multiply_one(left + 3u * QUADS, right + 3u * QUADS);
+fn reduce(task: Task, lines: Lines, local: u32, which: u32) {
+    let r = local / WIDE;
+    let c = local % WIDE;
+    let end = min(task.end, depth_of(which));
+    if task.begin >= end {
+        return;
+    }
+    var staged: Staged;
+    if PREFETCH {
+        staged = load(lines, local, task.begin, which);
+    }
+    for (var k = task.begin; k < end; k += DEPTH) {
+        if !PREFETCH {
+            staged = load(lines, local, k, which);
+        }
+        workgroupBarrier();
+        store(local, staged, k, which);
+        workgroupBarrier();
+        if PREFETCH {
+            staged = load(lines, local, k + DEPTH, which);
+        }
+        multiply_one(0u, 0u, r, c);
+        multiply_one(0u, 1u, r, c);
+        multiply_one(0u, 2u, r, c);
+        multiply_one(0u, 3u, r, c);
+        multiply_one(1u, 0u, r, c);
+        multiply_one(1u, 1u, r, c);
+        multiply_one(1u, 2u, r, c);
+        multiply_one(1u, 3u, r, c);
+        multiply_one(2u, 0u, r, c);
+        multiply_one(2u, 1u, r, c);
+        multiply_one(2u, 2u, r, c);
+        multiply_one(2u, 3u, r, c);
+        multiply_one(3u, 0u, r, c);
+        multiply_one(3u, 1u, r, c);
+        multiply_one(3u, 2u, r, c);
+        multiply_one(3u, 3u, r, c);
+    }
 }
 
-// Hands the invocation's sums to `finish(row, column, quad)`, which the kernel's file defines.
-fn finish_tile(corner: vec2<u32>, local: u32) {
-    let row = corner.x + local / 8u * 4u;
-    let column = corner.y + local % 8u * 4u;
-    finish(row, column, sums[0]);
-    finish(row, column + 32u, sums[1]);
-    finish(row + 1u, column, sums[2]);
-    finish(row + 1u, column + 32u, sums[3]);
-    finish(row + 2u, column, sums[4]);
-    finish(row + 2u, column + 32u, sums[5]);
-    finish(row + 3u, column, sums[6]);
-    finish(row + 3u, column + 32u, sums[7]);
-    finish(row + 32u, column, sums[8]);
-    finish(row + 32u, column + 32u, sums[9]);
-    finish(row + 33u, column, sums[10]);
-    finish(row + 33u, column + 32u, sums[11]);
-    finish(row + 34u, column, sums[12]);
-    finish(row + 34u, column + 32u, sums[13]);
-    finish(row + 35u, column, sums[14]);
-    finish(row + 35u, column + 32u, sums[15]);
+fn multiply(group: vec3<u32>, local: u32) {
+    let task = task_of(group);
+    if task.index >= parameters.product.groups {
+        return;
+    }
+    let lines = lines_of(task, local % TILE);
+    reduce(task, lines, local, 0u);
+    if REDUCTIONS == 2u {
+        reduce(task, lines, local, 1u);
+    }
+    let r = local / WIDE;
+    let c = local % WIDE;
+    let row = task.row + 4u * r;
+    let column = task.column + 4u * c;
+    if TILE == 32u {
+        deliver(task.part, row, column, sums[0]);
+        deliver(task.part, row + 1u, column, sums[1]);
+        deliver(task.part, row + 2u, column, sums[2]);
+        deliver(task.part, row + 3u, column, sums[3]);
+    } else {
+        // Two rows at a time, the sums moving up, so that every index is a constant.
+        for (var i = 0u; i < 4u; i++) {
+            let at = row + i / 2u * (TILE / 2u) + i % 2u * 2u;
+            deliver(task.part, at, column, sums[0]);
+            deliver(task.part, at, column + TILE / 2u, sums[1]);
+            deliver(task.part, at + 1u, column, sums[2]);
+            deliver(task.part, at + 1u, column + TILE / 2u, sums[3]);
+            sums[0] = sums[4];
+            sums[1] = sums[5];
+            sums[2] = sums[6];
+            sums[3] = sums[7];
+            sums[4] = sums[8];
+            sums[5] = sums[9];
+            sums[6] = sums[10];
+            sums[7] = sums[11];
+            sums[8] = sums[12];
+            sums[9] = sums[13];
+            sums[10] = sums[14];
+            sums[11] = sums[15];
+        }
+    }
+    close(task.index * INVOCATIONS + local);
 }

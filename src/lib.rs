@@ -108,14 +108,14 @@ pub use error::{Error, Result};
 pub use halves::{Decoder, Encoder};
 pub use init::{Init, Side};
 pub use kernels::{
-    Accumulate, Activation, AdamSettings, Commands, Contributions, KernelOptions, Kernels,
-    Reduction, SgdSettings, Weight,
+    Accumulate, Activation, AdamSettings, Choice, Commands, Contributions, KernelOptions, Kernels,
+    Loss, Pattern, ProductShape, Reduction, SgdSettings, Strategy, StrategyTable, Weight,
 };
 pub use layer::{Gradients, LayerBackward, Tape, TiedLinear, TiedLinearOptions};
 pub use matrix::{Layout, Matrix};
 pub use optimizer::{Optimizer, OptimizerSettings, OptimizerState};
 pub use parameters::{Parameter, Parameters};
-pub use training::{Loss, TrainingOptions, TrainingStep};
+pub use training::{TrainingOptions, TrainingStep};
 pub use transfer::Readback;
 pub use wgpu;
 

@@ -29,14 +29,26 @@ sources! {
     VECTOR = "vector.wgsl";
     MATRIX = "matrix.wgsl";
     ACTIVATION = "activation.wgsl";
+    LOSS = "loss.wgsl";
+    PRODUCT = "product.wgsl";
+    TILE_32 = "tile_32.wgsl";
+    TILE_64 = "tile_64.wgsl";
+    TILE_128 = "tile_128.wgsl";
     TILE = "tile.wgsl";
+    LANES_SUBGROUP = "lanes_subgroup.wgsl";
+    LANES_ALONE = "lanes_alone.wgsl";
+    LANES = "lanes.wgsl";
+    SKINNY_GROUP = "skinny_group.wgsl";
+    SKINNY_LANES = "skinny_lanes.wgsl";
+    SKINNY = "skinny.wgsl";
+    COMBINE = "combine.wgsl";
     LINEAR = "linear.wgsl";
     ENCODE = "encode.wgsl";
     DECODE = "decode.wgsl";
     BACKWARD = "backward.wgsl";
     ACTIVATION_GRADIENT = "activation_gradient.wgsl";
     BIAS_GRADIENT = "bias_gradient.wgsl";
-    LOSS = "loss.wgsl";
+    MEASURE = "measure.wgsl";
     SQUARED_ERROR = "squared_error.wgsl";
     CROSS_ENTROPY = "cross_entropy.wgsl";
     SUM = "sum.wgsl";
@@ -120,14 +132,25 @@ pub struct Binding {
 pub struct Override {
     /// Its name in WGSL.
     pub name: &'static str,
-    /// It takes the values 0 … `values` − 1.
-    pub values: u32,
+    /// The values that the library gives it, its default first.
+    pub values: &'static [u32],
+    /// Of a form's constant: whether other values than the default only go with the defaults of all
+    /// of the kernel's own constants.
+    pub alone: bool,
 }
 
-/// All there is to know of a kernel, apart from its arguments.
+impl Override {
+    /// A constant whose values go with all those of others.
+    pub const fn free(name: &'static str, values: &'static [u32]) -> Self {
+        Self { name, values, alone: false }
+    }
+}
+
+/// One of the ways in which a kernel can be put together: the files that do the work and the
+/// workgroup that they ask for.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Shader {
-    /// Entry point, file stem, method of [`Kernels`](crate::Kernels), debug label.
+pub struct Form {
+    /// The stem of the file that makes the difference; empty where a kernel has one form.
     pub name: &'static str,
     /// The files, in order, after the one of the [`Width`].
     pub sources: &'static [Source],
@@ -135,32 +158,85 @@ pub struct Shader {
     pub workgroup_size: u32,
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
+    /// The constants of these files that the library overrides.
+    pub overrides: &'static [Override],
+    /// The size of subgroup that it needs, and with it [`wgpu::Features::SUBGROUP`].
+    pub subgroup_size: Option<u32>,
+}
+
+impl Form {
+    /// The form of a kernel that has but one.
+    pub const fn only(workgroup_size: u32, workgroup_bytes: u32) -> Self {
+        Self {
+            name: "",
+            sources: &[],
+            workgroup_size,
+            workgroup_bytes,
+            overrides: &[],
+            subgroup_size: None,
+        }
+    }
+}
+
+/// All there is to know of a kernel, apart from its arguments.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shader {
+    /// Entry point, file stem, method of [`Kernels`](crate::Kernels), debug label.
+    pub name: &'static str,
+    /// The files, in order, after those of the [`Form`].
+    pub sources: &'static [Source],
+    /// The ways to put it together.
+    pub forms: &'static [&'static Form],
     /// The bindings, by group.
     pub groups: &'static [&'static [Binding]],
-    /// The constants that the library overrides.
+    /// The constants that the library overrides in every form.
     pub overrides: &'static [Override],
 }
 
 impl Shader {
-    /// The complete WGSL for one width.
-    pub fn source(&self, width: Width) -> String {
-        let files = std::iter::once(width.source()).chain(self.sources.iter().copied());
+    /// The complete WGSL for one width and form.
+    pub fn source(&self, width: Width, form: &Form) -> String {
+        let files = std::iter::once(width.source())
+            .chain(form.sources.iter().copied())
+            .chain(self.sources.iter().copied());
         files.map(|source| source.text).collect::<Vec<_>>().join("\n")
     }
 
-    /// Every combination of override values that the library can ask for.
-    pub fn specialisations(&self) -> Vec<Vec<(&'static str, f64)>> {
-        self.overrides.iter().fold(vec![Vec::new()], |combinations, constant| {
-            let extend = |combination: &Vec<(&'static str, f64)>, value: u32| {
+    /// The constants that the library overrides in this form.
+    pub fn overrides_in(&self, form: &Form) -> impl Iterator<Item = &'static Override> {
+        self.overrides.iter().chain(form.overrides)
+    }
+
+    /// Every combination of override values that the library can ask for in this form.
+    pub fn specialisations(&self, form: &Form) -> Vec<Vec<(&'static str, f64)>> {
+        let constants: Vec<_> = self.overrides_in(form).collect();
+        let all = constants.iter().fold(vec![Vec::new()], |combinations, constant| {
+            let extend = |combination: &Vec<(&'static str, u32)>, value: u32| {
                 let mut combination = combination.clone();
-                combination.push((constant.name, f64::from(value)));
+                combination.push((constant.name, value));
                 combination
             };
             combinations
                 .iter()
-                .flat_map(|combination| (0..constant.values).map(move |v| extend(combination, v)))
+                .flat_map(|combination| {
+                    constant.values.iter().map(move |v| extend(combination, *v))
+                })
                 .collect()
-        })
+        });
+        let possible = |combination: &Vec<(&str, u32)>| {
+            let pairs = || constants.iter().zip(combination);
+            let differs = |constant: &Override, value: u32| value != constant.values[0];
+            let own_differ = pairs()
+                .take(self.overrides.len())
+                .any(|(constant, (_, value))| differs(constant, *value));
+            let alone =
+                pairs().any(|(constant, (_, value))| constant.alone && differs(constant, *value));
+            !(alone && own_differ)
+        };
+        let as_floats = |combination: Vec<(&'static str, u32)>| {
+            combination.into_iter().map(|(name, value)| (name, f64::from(value))).collect()
+        };
+        all.into_iter().filter(possible).map(as_floats).collect()
     }
 
     /// Storage buffers bound at once.

@@ -1,21 +1,12 @@
 //! [`TrainingStep`]: forward, loss, backward and update of one tied layer, prepared once.
 
 use crate::error::{Error, Result};
-use crate::kernels::{Accumulate, Activation, Commands, Contributions, LossGradient, Reduction};
+use crate::kernels::{
+    Accumulate, Activation, Commands, Contributions, Loss, LossGradient, Reduction,
+};
 use crate::layer::{Gradients, LayerBackward, Tape, TiedLinear};
 use crate::matrix::Matrix;
 use crate::optimizer::Optimizer;
-
-/// What a prediction is measured by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Loss {
-    /// Squared error.
-    #[default]
-    SquaredError,
-    /// Binary cross-entropy. The output is logits, so the decoder's activation must be the identity.
-    BinaryCrossEntropy,
-}
 
 /// How a step is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

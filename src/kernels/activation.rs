@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
+use crate::shader::Override;
 
 /// The function applied to each element after the product and the bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -40,6 +41,9 @@ impl Activation {
         Self::GeluErf,
         Self::Silu,
     ];
+
+    /// The WGSL constant `ACTIVATION`.
+    pub(crate) const OVERRIDE: Override = Override::free("ACTIVATION", &[0, 1, 2, 3, 4, 5, 6]);
 
     /// The name that [`FromStr`] takes: `identity`, `relu`, `sigmoid`, `tanh`, `gelu-tanh`,
     /// `gelu-erf` or `silu`.

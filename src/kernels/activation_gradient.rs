@@ -7,20 +7,19 @@ use super::elementwise::{INVOCATIONS, groups};
 use super::operands::View;
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
-use crate::shader::{self, Access, Binding, MATRIX, Override, Shader, uniform};
+use crate::shader::{self, Access, Binding, Form, MATRIX, Shader, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "activation_gradient",
     sources: &[MATRIX, shader::ACTIVATION, shader::ACTIVATION_GRADIENT],
-    workgroup_size: INVOCATIONS,
-    workgroup_bytes: 0,
+    forms: &[&Form::only(INVOCATIONS, 0)],
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
         Binding { name: "gradient", access: Access::Read },
         Binding { name: "saved", access: Access::Read },
         Binding { name: "delta", access: Access::Write },
     ]],
-    overrides: &[Override { name: "ACTIVATION", values: Activation::ALL.len() as u32 }],
+    overrides: &[Activation::OVERRIDE],
 };
 
 uniform! {

@@ -7,13 +7,12 @@ use super::moments::{moment, not_negative};
 use super::operands::View;
 use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{self, Access, Binding, MATRIX, Shader, uniform};
+use crate::shader::{self, Access, Binding, Form, MATRIX, Shader, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "adam",
     sources: &[MATRIX, shader::ADAM],
-    workgroup_size: INVOCATIONS,
-    workgroup_bytes: 8,
+    forms: &[&Form::only(INVOCATIONS, 8)],
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
         Binding { name: "settings", access: Access::Uniform(Uniform::FIELDS) },

@@ -2,18 +2,18 @@
 
 use super::accumulate::Accumulate;
 use super::commands::Commands;
-use super::core::{Call, Kernels};
+use super::core::Kernels;
 use super::operands::View;
-use super::tile::{BYTES, INVOCATIONS, longest, tiles};
+use super::product::Product;
+use super::strategy::{FORMS, Pattern, ProductShape};
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{self, Access, BACKWARD, Binding, MATRIX, Shader, uniform};
+use crate::shader::{Access, BACKWARD, Binding, MATRIX, PRODUCT, Shader, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "backward",
-    sources: &[MATRIX, shader::TILE, BACKWARD],
-    workgroup_size: INVOCATIONS,
-    workgroup_bytes: BYTES,
+    sources: &[MATRIX, PRODUCT, BACKWARD],
+    forms: FORMS,
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
         Binding { name: "code", access: Access::Read },
@@ -21,6 +21,7 @@ pub(super) static SHADER: Shader = Shader {
         Binding { name: "code_delta", access: Access::Read },
         Binding { name: "input", access: Access::Read },
         Binding { name: "gradient", access: Access::Write },
+        Binding { name: "scratch", access: Access::WriteValues },
     ]],
     overrides: &[],
 };
@@ -32,10 +33,11 @@ uniform! {
         code_delta: View,
         input: View,
         gradient: View,
+        product: Product,
         add: u32,
-        groups_wide: u32,
         padding_0: u32,
         padding_1: u32,
+        padding_2: u32,
     }
 }
 
@@ -72,8 +74,7 @@ pub struct Backward<'a> {
 
 impl Kernels {
     /// dW (+)= Hᵀ·dA + dZᵀ·X: the whole gradient of the tied weight, in one dispatch and one store.
-    /// (Mesa's software driver up to 22.3 cuts long loops short; there a batch beyond 131,056 takes a
-    /// dispatch for each part.)
+    /// (With a split reduction the parts take a second dispatch.)
     ///
     /// An empty batch writes zeros in the mode [`Accumulate::Overwrite`] and adds nothing in the
     /// mode [`Accumulate::Add`].
@@ -88,62 +89,41 @@ impl Kernels {
         expect_shape("code_delta", call.code_delta, [batch, hidden])?;
         expect_shape("input", call.input, [batch, inputs])?;
         expect_shape("gradient", call.gradient, [hidden, inputs])?;
-        let reductions = if call.contributions == Contributions::Both { 2 } else { 1 };
-        let most = longest(self.most_iterations() / reductions);
-        if u64::from(batch) <= most {
-            return self.backward_at_once(call);
-        }
-        // A driver that cuts long loops short: the batch in parts, each added to those before.
-        let mut commands = Commands::default();
-        let mut accumulate = call.accumulate;
-        let mut start = 0;
-        while start < batch {
-            let end = u64::from(batch).min(u64::from(start) + most) as u32;
-            let [code, output_delta, code_delta, input] =
-                [call.code, call.output_delta, call.code_delta, call.input]
-                    .map(|matrix| matrix.row_range(start..end));
-            commands = commands.then(self.backward_at_once(&Backward {
-                code: &code?,
-                output_delta: &output_delta?,
-                code_delta: &code_delta?,
-                input: &input?,
-                accumulate,
-                ..*call
-            })?);
-            accumulate = Accumulate::Add;
-            start = end;
-        }
-        Ok(commands)
-    }
-
-    /// One dispatch; the shapes have been checked.
-    fn backward_at_once(&self, call: &Backward<'_>) -> Result<Commands> {
         let decoder = call.contributions != Contributions::Encoder;
         let encoder = call.contributions != Contributions::Decoder;
+        let shape = ProductShape {
+            pattern: Pattern::Backward,
+            rows: hidden,
+            columns: inputs,
+            depth: batch,
+        };
+        let plan = self.plan(shape, 2);
+        let scratch = self.scratch(&plan, 0)?;
         let operands = [
             decoder.then_some(call.code),
             decoder.then_some(call.output_delta),
             encoder.then_some(call.code_delta),
             encoder.then_some(call.input),
             Some(call.gradient),
+            scratch.as_ref(),
         ];
         let operands = self.check(&SHADER, operands)?;
-        let nothing_to_add = call.code.rows() == 0 && call.accumulate == Accumulate::Add;
-        let tiles = if nothing_to_add { 0 } else { tiles(call.gradient) };
-        let workgroups = self.workgroups(&SHADER, tiles)?;
-        let [code, output_delta, code_delta, input, gradient] = operands.views;
-        let parameters = Parameters {
+        if batch == 0 && call.accumulate == Accumulate::Add {
+            return Ok(Commands::default());
+        }
+        let [code, output_delta, code_delta, input, gradient, _] = operands.views;
+        let parameters = |product| Parameters {
             code,
             output_delta,
             code_delta,
             input,
             gradient,
+            product,
             add: call.accumulate.flag(),
-            groups_wide: workgroups[0],
             padding_0: 0,
             padding_1: 0,
+            padding_2: 0,
         };
-        let call = Call::new(&SHADER, &parameters, workgroups);
-        self.prepare(&operands, &call)
+        self.multiply(&SHADER, &plan, &operands, None, &[], parameters)
     }
 }

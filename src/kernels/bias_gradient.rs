@@ -6,7 +6,7 @@ use super::core::{Call, Kernels};
 use super::operands::View;
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{self, Access, Binding, MATRIX, Shader, uniform};
+use crate::shader::{self, Access, Binding, Form, MATRIX, Shader, uniform};
 
 /// Columns that a workgroup sums.
 const COLUMNS: u64 = 64;
@@ -18,8 +18,7 @@ const TREE: u64 = 8;
 pub(super) static SHADER: Shader = Shader {
     name: "bias_gradient",
     sources: &[MATRIX, shader::BIAS_GRADIENT],
-    workgroup_size: 256,
-    workgroup_bytes: 256 * 16,
+    forms: &[&Form::only(256, 256 * 16)],
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
         Binding { name: "delta", access: Access::Read },

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::commands::{Commands, Dispatch};
 use super::operands::{self, Operand, Operands, Slice};
+use super::strategy::{Choice, ProductShape, StrategyTable};
 use crate::element::ElementType;
 use crate::error::{Error, Result, captured, expect_alive};
 use crate::matrix::{Matrix, expect_countable};
-use crate::shader::{Access, Binding, Shader, Width};
+use crate::shader::{Access, Binding, Form, Shader, Width};
 
 /// How kernels are built.
 #[derive(Debug, Clone)]
@@ -23,11 +24,14 @@ pub struct KernelOptions {
     pub runtime_checks: bool,
     /// A cache of the host's for compiled pipelines. It must belong to the same device.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
+    /// Which strategy computes which product. Default: `None`, the rules of [`StrategyTable`] for the
+    /// device.
+    pub strategies: Option<StrategyTable>,
 }
 
 impl Default for KernelOptions {
     fn default() -> Self {
-        Self { runtime_checks: true, pipeline_cache: None }
+        Self { runtime_checks: true, pipeline_cache: None, strategies: None }
     }
 }
 
@@ -43,13 +47,21 @@ impl KernelOptions {
         self.pipeline_cache = Some(cache);
         self
     }
+
+    /// Sets [`KernelOptions::strategies`]. The table must have been made for a device with the same
+    /// features and limits.
+    pub fn with_strategies(mut self, strategies: StrategyTable) -> Self {
+        self.strategies = Some(strategies);
+        self
+    }
 }
 
 /// The kernels of one device: shader modules, layouts and pipelines, made when first asked for and
 /// kept. A cheap handle to clone; usable from several threads.
 ///
-/// WebGPU's default limits and no features suffice: the kernels need up to 7 storage buffers in a
-/// stage, 256 invocations in a workgroup and 8 KiB of workgroup memory.
+/// WebGPU's default limits and no features suffice: the kernels need up to 8 storage buffers in a
+/// stage, 256 invocations in a workgroup and 16 KiB of workgroup memory. On a CPU driver,
+/// [`wgpu::Features::SUBGROUP`] makes the products several times as fast.
 ///
 /// # Errors
 ///
@@ -61,9 +73,8 @@ impl KernelOptions {
 /// * [`Error::Usage`] for a buffer without [`wgpu::BufferUsages::STORAGE`];
 /// * [`Error::Aliased`] for an output in the buffer of another operand;
 /// * [`Error::Limit`] where a binding, the kernel or the number of workgroups exceeds the device's
-///   limits, and on Mesa's software driver up to 22.3, which cuts long loops short, for a product
-///   over more than 262,140 terms, a bias gradient over more than 8,387,456 samples or a sum of more
-///   than 134 million values;
+///   limits, and on Mesa's software driver up to 22.3, which cuts long loops short, for a bias
+///   gradient over more than 8,387,456 samples or a sum of more than 134 million values;
 /// * [`Error::DeviceMismatch`] and [`Error::Refused`] for a weight or a buffer of another device, or
 ///   a destroyed buffer;
 /// * [`Error::DeviceLost`] and [`Error::OutOfMemory`].
@@ -82,18 +93,23 @@ struct Shared {
     spare_write: wgpu::Buffer,
     /// By their bindings, so that encode and decode share the weight's.
     group_layouts: Mutex<HashMap<&'static [Binding], wgpu::BindGroupLayout>>,
-    modules: Mutex<HashMap<(&'static str, Width), wgpu::ShaderModule>>,
+    modules: Mutex<HashMap<ModuleKey, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
     /// The most loop iterations of an invocation that the driver gets right.
     most_iterations: u64,
+    strategies: StrategyTable,
 }
 
-/// Shader, width and the values of its overrides, in the order of the shader's list.
-type PipelineKey = (&'static str, Width, Vec<u32>);
+/// Shader, form and width.
+type ModuleKey = (&'static str, &'static str, Width);
+
+/// The module and the values of its overrides, in the order of the shader's list, then the form's.
+type PipelineKey = (ModuleKey, Vec<u32>);
 
 /// What one dispatch of a shader is prepared from, apart from its operands.
 pub(super) struct Call<'a> {
     shader: &'static Shader,
+    form: &'static Form,
     parameters: &'a [u8],
     workgroups: [u32; 2],
     overrides: &'a [f64],
@@ -110,10 +126,24 @@ impl<'a> Call<'a> {
         workgroups: [u32; 2],
     ) -> Self {
         let parameters = bytemuck::bytes_of(parameters);
-        Self { shader, parameters, workgroups, overrides: &[], first_group: None, settings: None }
+        Self {
+            shader,
+            form: shader.forms[0],
+            parameters,
+            workgroups,
+            overrides: &[],
+            first_group: None,
+            settings: None,
+        }
     }
 
-    /// Sets the values of the shader's overrides, in the order of its list.
+    /// Takes another of the shader's forms than the first.
+    pub(super) fn with_form(mut self, form: &'static Form) -> Self {
+        self.form = form;
+        self
+    }
+
+    /// Sets the values of the shader's overrides, in the order of its list, then of its form's.
     pub(super) fn with_overrides(mut self, overrides: &'a [f64]) -> Self {
         self.overrides = overrides;
         self
@@ -139,6 +169,8 @@ impl Kernels {
     ///
     /// [`Error::DeviceLost`] and [`Error::OutOfMemory`].
     pub fn new(device: &wgpu::Device, options: KernelOptions) -> Result<Self> {
+        let strategies = options.strategies.clone();
+        let strategies = strategies.unwrap_or_else(|| StrategyTable::new(device));
         let spare = |label| filled_buffer(device, label, &[0; 16], wgpu::BufferUsages::STORAGE);
         let shared = Shared {
             device: device.clone(),
@@ -150,6 +182,7 @@ impl Kernels {
             modules: Mutex::default(),
             pipelines: Mutex::default(),
             most_iterations: most_iterations(&device.adapter_info()),
+            strategies,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -162,6 +195,16 @@ impl Kernels {
     /// The options that the kernels were made with.
     pub fn options(&self) -> &KernelOptions {
         &self.shared.options
+    }
+
+    /// Which strategy computes which product.
+    pub fn strategies(&self) -> &StrategyTable {
+        &self.shared.strategies
+    }
+
+    /// How a product of this shape is computed.
+    pub fn choice(&self, product: &ProductShape) -> Choice {
+        self.strategies().choose(product)
     }
 
     /// A new zeroed buffer holding `rows` × `columns` f32 values, as a matrix: usable as any operand,
@@ -280,14 +323,14 @@ impl Kernels {
         if call.workgroups.contains(&0) {
             return Ok(Commands::default());
         }
-        let shader = call.shader;
-        self.expect_limits(shader)?;
+        let (shader, form) = (call.shader, call.form);
+        self.expect_limits(shader, form)?;
         if let Some(settings) = call.settings {
             expect_settings(shader, settings, operands)?;
         }
         let uniform = wgpu::BufferUsages::UNIFORM;
         let parameters = filled_buffer(self.device(), shader.name, call.parameters, uniform)?;
-        let pipeline = self.pipeline(shader, operands.width, call.overrides)?;
+        let pipeline = self.pipeline(shader, form, operands.width, call.overrides)?;
         let last = shader.groups.len() - 1;
         let layout = self.group_layout(shader.groups[last])?;
         let mut entries = vec![entry(0, Slice::whole(&parameters))];
@@ -340,9 +383,9 @@ impl Kernels {
     }
 
     /// wgpu checks neither workgroup size nor workgroup memory once overrides are applied.
-    fn expect_limits(&self, shader: &'static Shader) -> Result<()> {
+    fn expect_limits(&self, shader: &'static Shader, form: &'static Form) -> Result<()> {
         let limits = &self.shared.limits;
-        let size = shader.workgroup_size;
+        let size = form.workgroup_size;
         let needs = [
             (size, limits.max_compute_workgroup_size_x, "max_compute_workgroup_size_x"),
             (
@@ -351,7 +394,7 @@ impl Kernels {
                 "max_compute_invocations_per_workgroup",
             ),
             (
-                shader.workgroup_bytes,
+                form.workgroup_bytes,
                 limits.max_compute_workgroup_storage_size,
                 "max_compute_workgroup_storage_size",
             ),
@@ -385,14 +428,20 @@ impl Kernels {
         Ok(layout)
     }
 
-    fn module(&self, shader: &'static Shader, width: Width) -> Result<wgpu::ShaderModule> {
+    fn module(
+        &self,
+        shader: &'static Shader,
+        form: &'static Form,
+        width: Width,
+    ) -> Result<wgpu::ShaderModule> {
+        let key = (shader.name, form.name, width);
         let mut known = self.shared.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = known.get(&(shader.name, width)) {
+        if let Some(module) = known.get(&key) {
             return Ok(module.clone());
         }
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(shader.name),
-            source: wgpu::ShaderSource::Wgsl(shader.source(width).into()),
+            source: wgpu::ShaderSource::Wgsl(shader.source(width, form).into()),
         };
         let module = captured(self.device(), shader.name, || {
             if self.shared.options.runtime_checks {
@@ -401,27 +450,29 @@ impl Kernels {
                 create_unchecked(self.device(), descriptor)
             }
         })?;
-        known.insert((shader.name, width), module.clone());
+        known.insert(key, module.clone());
         Ok(module)
     }
 
     fn pipeline(
         &self,
         shader: &'static Shader,
+        form: &'static Form,
         width: Width,
         overrides: &[f64],
     ) -> Result<wgpu::ComputePipeline> {
-        debug_assert_eq!(shader.overrides.len(), overrides.len());
-        let key = (shader.name, width, overrides.iter().map(|value| *value as u32).collect());
+        debug_assert_eq!(shader.overrides_in(form).count(), overrides.len());
+        let module = (shader.name, form.name, width);
+        let key = (module, overrides.iter().map(|value| *value as u32).collect());
         let mut known = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = known.get(&key) {
             return Ok(pipeline.clone());
         }
-        let module = self.module(shader, width)?;
+        let module = self.module(shader, form, width)?;
         let groups = shader.groups.iter().map(|bindings| self.group_layout(bindings));
         let groups = groups.collect::<Result<Vec<_>>>()?;
         let groups: Vec<_> = groups.iter().map(Some).collect();
-        let names = shader.overrides.iter().map(|constant| constant.name);
+        let names = shader.overrides_in(form).map(|constant| constant.name);
         let constants: Vec<_> = names.zip(overrides.iter().copied()).collect();
         let pipeline = captured(self.device(), shader.name, || {
             let layout = self.device().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {

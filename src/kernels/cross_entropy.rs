@@ -4,13 +4,12 @@ use super::commands::Commands;
 use super::core::Kernels;
 use super::loss::{BYTES, GROUPS, INVOCATIONS, LossGradient, OVERRIDES};
 use crate::error::Result;
-use crate::shader::{ACTIVATION, CROSS_ENTROPY, LOSS, MATRIX, Shader};
+use crate::shader::{ACTIVATION, CROSS_ENTROPY, Form, LOSS, MATRIX, MEASURE, Shader};
 
 pub(super) static SHADER: Shader = Shader {
     name: "cross_entropy",
-    sources: &[MATRIX, ACTIVATION, LOSS, CROSS_ENTROPY],
-    workgroup_size: INVOCATIONS,
-    workgroup_bytes: BYTES,
+    sources: &[MATRIX, ACTIVATION, LOSS, MEASURE, CROSS_ENTROPY],
+    forms: &[&Form::only(INVOCATIONS, BYTES)],
     groups: GROUPS,
     overrides: OVERRIDES,
 };

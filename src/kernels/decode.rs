@@ -3,20 +3,27 @@
 
 use super::commands::Commands;
 use super::core::Kernels;
-use super::linear::{Gradient, Linear, OPERAND_GROUP, OVERRIDES};
-use super::tile::{BYTES, INVOCATIONS};
+use super::linear::{
+    Direction, Gradient, Linear, LossProduct, OPERAND_GROUP, OVERRIDES_WITH_LOSSES,
+};
+use super::strategy::{LINEAR_FORMS, Pattern};
 use super::weight::{WEIGHT_GROUP, Weight};
 use crate::error::Result;
-use crate::shader::{ACTIVATION, DECODE, LINEAR, MATRIX, Shader, TILE};
+use crate::matrix::Matrix;
+use crate::shader::{ACTIVATION, DECODE, LINEAR, LOSS, MATRIX, PRODUCT, Shader};
 
 pub(super) static SHADER: Shader = Shader {
     name: "decode",
-    sources: &[MATRIX, ACTIVATION, TILE, LINEAR, DECODE],
-    workgroup_size: INVOCATIONS,
-    workgroup_bytes: BYTES,
+    sources: &[MATRIX, ACTIVATION, LOSS, PRODUCT, LINEAR, DECODE],
+    forms: LINEAR_FORMS,
     groups: &[WEIGHT_GROUP, OPERAND_GROUP],
-    overrides: OVERRIDES,
+    overrides: OVERRIDES_WITH_LOSSES,
 };
+
+fn direction(weight: &Weight) -> Direction {
+    let lengths = [weight.hidden(), weight.inputs()];
+    Direction { shader: &SHADER, pattern: Pattern::Decode, lengths }
+}
 
 impl Kernels {
     /// Y = g(H·W + c), as PyTorch's `g(F.linear(h, w.t(), c))`, with no transposed copy.
@@ -28,7 +35,7 @@ impl Kernels {
     ///
     /// As all kernels: see [`Kernels`].
     pub fn decode(&self, weight: &Weight, call: &Linear<'_>) -> Result<Commands> {
-        self.forward_product(&SHADER, weight, [weight.hidden(), weight.inputs()], call)
+        self.forward_product(direction(weight), weight, call)
     }
 
     /// dX = dZ·W (+ extra): the gradient by the input, from the one by the code's pre-activation.
@@ -42,6 +49,18 @@ impl Kernels {
     ///
     /// As [`Kernels::decode`], and [`Error::Missing`](crate::Error::Missing) where f′ needs `saved`.
     pub fn input_gradient(&self, weight: &Weight, call: &Gradient<'_>) -> Result<Commands> {
-        self.gradient_product(&SHADER, weight, [weight.hidden(), weight.inputs()], call)
+        self.gradient_product(direction(weight), weight, call)
+    }
+
+    /// dA = scale·ℓ′(Y, target) ⊙ g′ with Y = g(H·W + c), which is not kept: a training step's
+    /// forward pass and loss in one. Also returns the loss's values, to be added up and scaled.
+    ///
+    /// Shapes: as [`Kernels::decode`]; `target` is \[batch, inputs\].
+    pub(crate) fn decode_with_loss(
+        &self,
+        weight: &Weight,
+        call: &LossProduct<'_>,
+    ) -> Result<(Commands, Matrix)> {
+        self.loss_product(direction(weight), weight, call)
     }
 }

@@ -2,20 +2,24 @@
 
 use super::commands::Commands;
 use super::core::Kernels;
-use super::linear::{Gradient, Linear, OPERAND_GROUP, OVERRIDES};
-use super::tile::{BYTES, INVOCATIONS};
+use super::linear::{Direction, Gradient, Linear, OPERAND_GROUP, OVERRIDES};
+use super::strategy::{LINEAR_FORMS, Pattern};
 use super::weight::{WEIGHT_GROUP, Weight};
 use crate::error::Result;
-use crate::shader::{ACTIVATION, ENCODE, LINEAR, MATRIX, Shader, TILE};
+use crate::shader::{ACTIVATION, ENCODE, LINEAR, LOSS, MATRIX, PRODUCT, Shader};
 
 pub(super) static SHADER: Shader = Shader {
     name: "encode",
-    sources: &[MATRIX, ACTIVATION, TILE, LINEAR, ENCODE],
-    workgroup_size: INVOCATIONS,
-    workgroup_bytes: BYTES,
+    sources: &[MATRIX, ACTIVATION, LOSS, PRODUCT, LINEAR, ENCODE],
+    forms: LINEAR_FORMS,
     groups: &[WEIGHT_GROUP, OPERAND_GROUP],
     overrides: OVERRIDES,
 };
+
+fn direction(weight: &Weight) -> Direction {
+    let lengths = [weight.inputs(), weight.hidden()];
+    Direction { shader: &SHADER, pattern: Pattern::Encode, lengths }
+}
 
 impl Kernels {
     /// H = f(X·Wᵀ + b), as PyTorch's `f(F.linear(x, w, b))`.
@@ -27,7 +31,7 @@ impl Kernels {
     ///
     /// As all kernels: see [`Kernels`].
     pub fn encode(&self, weight: &Weight, call: &Linear<'_>) -> Result<Commands> {
-        self.forward_product(&SHADER, weight, [weight.inputs(), weight.hidden()], call)
+        self.forward_product(direction(weight), weight, call)
     }
 
     /// dZ = (dA·Wᵀ + extra) ⊙ f′: the gradient by the code's pre-activation, from the one by the
@@ -40,6 +44,6 @@ impl Kernels {
     ///
     /// As [`Kernels::encode`], and [`Error::Missing`](crate::Error::Missing) where f′ needs `saved`.
     pub fn code_gradient(&self, weight: &Weight, call: &Gradient<'_>) -> Result<Commands> {
-        self.gradient_product(&SHADER, weight, [weight.inputs(), weight.hidden()], call)
+        self.gradient_product(direction(weight), weight, call)
     }
 }

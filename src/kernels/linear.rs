@@ -2,17 +2,21 @@
 
 use super::activation::{Activation, needed_saved};
 use super::commands::Commands;
-use super::core::{Call, Kernels};
+use super::core::Kernels;
+use super::loss::{Loss, Reduction};
 use super::operands::View;
-use super::tile::{iterations, tiles};
+use super::product::Product;
+use super::strategy::{Pattern, ProductShape};
 use super::weight::Weight;
 use crate::error::Result;
-use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
+use crate::matrix::{Layout, Matrix, expect_shape, expect_shape_if_given};
 use crate::shader::{Access, Binding, Override, Shader, uniform};
 
 /// Values of `EPILOGUE`.
 const ACTIVATE: f64 = 0.0;
 const SLOPE: f64 = 1.0;
+const SQUARED_ERROR: f64 = 2.0;
+const CROSS_ENTROPY: f64 = 3.0;
 
 pub(super) const OPERAND_GROUP: &[Binding] = &[
     Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
@@ -22,12 +26,14 @@ pub(super) const OPERAND_GROUP: &[Binding] = &[
     Binding { name: "extra", access: Access::Read },
     Binding { name: "output", access: Access::Write },
     Binding { name: "preactivation", access: Access::Write },
+    Binding { name: "scratch", access: Access::WriteValues },
 ];
 
-pub(super) const OVERRIDES: &[Override] = &[
-    Override { name: "ACTIVATION", values: Activation::ALL.len() as u32 },
-    Override { name: "EPILOGUE", values: 2 },
-];
+/// Of encode, which ends in no loss, and of decode.
+pub(super) const OVERRIDES: &[Override] =
+    &[Activation::OVERRIDE, Override::free("EPILOGUE", &[0, 1])];
+pub(super) const OVERRIDES_WITH_LOSSES: &[Override] =
+    &[Activation::OVERRIDE, Override::free("EPILOGUE", &[0, 1, 2, 3])];
 
 uniform! {
     struct Parameters {
@@ -38,10 +44,11 @@ uniform! {
         extra: View,
         output: View,
         preactivation: View,
-        groups_wide: u32,
+        product: Product,
+        scale: f32,
+        losses: u32,
         padding_0: u32,
         padding_1: u32,
-        padding_2: u32,
     }
 }
 
@@ -128,75 +135,191 @@ impl<'a> Gradient<'a> {
     }
 }
 
+/// Arguments of a forward product that ends in a loss: output = scale·ℓ′(y, target) ⊙ f′ with
+/// y = f(product + bias), which is not kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LossProduct<'a> {
+    /// The product; its output takes the gradient by the pre-activation.
+    pub(crate) linear: Linear<'a>,
+    /// In the output's shape.
+    pub(crate) target: &'a Matrix,
+    pub(crate) loss: Loss,
+    pub(crate) reduction: Reduction,
+}
+
+/// What the kernels that share `linear.wgsl` differ in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Direction {
+    pub(super) shader: &'static Shader,
+    pub(super) pattern: Pattern,
+    /// The weight's dimensions: the reduction, and the output's columns.
+    pub(super) lengths: [u32; 2],
+}
+
+/// The operands of a product, by their names in `linear.wgsl`, and what is done with the sums.
+struct Operation<'a> {
+    input: &'a Matrix,
+    bias: Option<&'a Matrix>,
+    saved: Option<&'a Matrix>,
+    extra: Option<&'a Matrix>,
+    output: &'a Matrix,
+    preactivation: Option<&'a Matrix>,
+    activation: Activation,
+    epilogue: f64,
+    scale: f32,
+}
+
+impl Operation<'_> {
+    fn has_losses(&self) -> bool {
+        self.epilogue == SQUARED_ERROR || self.epilogue == CROSS_ENTROPY
+    }
+}
+
 impl Kernels {
-    /// A forward product; `lengths` are the weight's dimensions as (reduction, output columns).
+    /// A forward product.
     pub(super) fn forward_product(
         &self,
-        shader: &'static Shader,
+        direction: Direction,
         weight: &Weight,
-        [depth, columns]: [u32; 2],
         call: &Linear<'_>,
     ) -> Result<Commands> {
-        let batch = call.input.rows();
-        expect_shape("input", call.input, [batch, depth])?;
-        expect_shape("output", call.output, [batch, columns])?;
-        expect_shape_if_given("bias", call.bias, [1, columns])?;
-        expect_shape_if_given("preactivation", call.preactivation, [batch, columns])?;
-        let operands =
-            [Some(call.input), call.bias, None, None, Some(call.output), call.preactivation];
-        self.product(shader, weight, operands, [call.activation.code(), ACTIVATE])
+        expect_forward_shapes(direction, call)?;
+        let operation = Operation {
+            input: call.input,
+            bias: call.bias,
+            saved: None,
+            extra: None,
+            output: call.output,
+            preactivation: call.preactivation,
+            activation: call.activation,
+            epilogue: ACTIVATE,
+            scale: 1.0,
+        };
+        Ok(self.product(direction, weight, &operation)?.0)
     }
 
-    /// A product that takes a gradient back; `lengths` as above.
+    /// A forward product that ends in a loss, and the loss's values, to be added up and scaled.
+    pub(super) fn loss_product(
+        &self,
+        direction: Direction,
+        weight: &Weight,
+        call: &LossProduct<'_>,
+    ) -> Result<(Commands, Matrix)> {
+        let linear = &call.linear;
+        expect_forward_shapes(direction, linear)?;
+        expect_shape("target", call.target, linear.output.shape())?;
+        let operation = Operation {
+            input: linear.input,
+            bias: linear.bias,
+            saved: None,
+            extra: Some(call.target),
+            output: linear.output,
+            preactivation: None,
+            activation: linear.activation,
+            epilogue: match call.loss {
+                Loss::SquaredError => SQUARED_ERROR,
+                Loss::BinaryCrossEntropy => CROSS_ENTROPY,
+            },
+            scale: call.reduction.scale(linear.output.len()),
+        };
+        let product = self.product(direction, weight, &operation);
+        let (commands, losses) = product.map_err(|error| error.renamed(&[["extra", "target"]]))?;
+        let losses = match losses {
+            Some(losses) => losses,
+            None => self.zeros("losses", 1, 0)?,
+        };
+        Ok((commands, losses))
+    }
+
+    /// A product that takes a gradient back.
     pub(super) fn gradient_product(
         &self,
-        shader: &'static Shader,
+        direction: Direction,
         weight: &Weight,
-        [depth, columns]: [u32; 2],
         call: &Gradient<'_>,
     ) -> Result<Commands> {
+        let [depth, columns] = direction.lengths;
         let batch = call.delta.rows();
         let saved = needed_saved(call.activation, call.saved)?;
         expect_shape("delta", call.delta, [batch, depth])?;
         expect_shape("output", call.output, [batch, columns])?;
         expect_shape_if_given("saved", saved, [batch, columns])?;
         expect_shape_if_given("extra", call.extra, [batch, columns])?;
-        let operands = [Some(call.delta), None, saved, call.extra, Some(call.output), None];
-        self.product(shader, weight, operands, [call.activation.code(), SLOPE])
-            .map_err(|error| error.renamed(&[["input", "delta"]]))
+        let operation = Operation {
+            input: call.delta,
+            bias: None,
+            saved,
+            extra: call.extra,
+            output: call.output,
+            preactivation: None,
+            activation: call.activation,
+            epilogue: SLOPE,
+            scale: 1.0,
+        };
+        let product = self.product(direction, weight, &operation);
+        Ok(product.map_err(|error| error.renamed(&[["input", "delta"]]))?.0)
     }
 
+    /// The dispatches of a product, and where the loss's values go if it has any.
     fn product(
         &self,
-        shader: &'static Shader,
+        direction: Direction,
         weight: &Weight,
-        [input, bias, saved, extra, output, preactivation]: [Option<&Matrix>; 6],
-        overrides: [f64; 2],
-    ) -> Result<Commands> {
+        operation: &Operation<'_>,
+    ) -> Result<(Commands, Option<Matrix>)> {
         weight.expect_device(self)?;
-        self.expect_iterations(shader.name, input.map_or(0, |input| iterations(input.columns())))?;
-        let weight_matrix = Some(weight.matrix());
-        let operands = [weight_matrix, input, bias, saved, extra, output, preactivation];
-        let operands = self.check(shader, operands)?;
-        let [weight_view, input, bias, saved, extra, output_view, preactivation] = operands.views;
-        let tiles = output.map_or(0, tiles);
-        let workgroups = self.workgroups(shader, tiles)?;
-        let parameters = Parameters {
+        let [rows, columns] = operation.output.shape();
+        let [depth, _] = direction.lengths;
+        let shape = ProductShape { pattern: direction.pattern, rows, columns, depth };
+        let plan = self.plan(shape, 1);
+        let losses = if operation.has_losses() { plan.last_invocations() } else { 0 };
+        let scratch = self.scratch(&plan, losses)?;
+        let operands = [
+            Some(weight.matrix()),
+            Some(operation.input),
+            operation.bias,
+            operation.saved,
+            operation.extra,
+            Some(operation.output),
+            operation.preactivation,
+            scratch.as_ref(),
+        ];
+        let operands = self.check(direction.shader, operands)?;
+        let [weight_view, input, bias, saved, extra, output, preactivation, _] = operands.views;
+        let parameters = |product| Parameters {
             weight: weight_view,
             input,
             bias,
             saved,
             extra,
-            output: output_view,
+            output,
             preactivation,
-            groups_wide: workgroups[0],
+            product,
+            scale: operation.scale,
+            losses: plan.scratch_quads() as u32,
             padding_0: 0,
             padding_1: 0,
-            padding_2: 0,
         };
-        let call = Call::new(shader, &parameters, workgroups)
-            .with_overrides(&overrides)
-            .with_first_group(weight.bind_group());
-        self.prepare(&operands, &call)
+        let overrides = [operation.activation.code(), operation.epilogue];
+        let group = Some(weight.bind_group());
+        let commands =
+            self.multiply(direction.shader, &plan, &operands, group, &overrides, parameters)?;
+        let losses = scratch.filter(|_| losses > 0).map(|scratch| {
+            let layout = Layout {
+                offset: 4 * plan.scratch_quads(),
+                ..Layout::contiguous(1, 4 * losses as u32)
+            };
+            Matrix::view(scratch.buffer(), layout)
+        });
+        Ok((commands, losses.transpose()?))
     }
+}
+
+fn expect_forward_shapes(direction: Direction, call: &Linear<'_>) -> Result<()> {
+    let [depth, columns] = direction.lengths;
+    let batch = call.input.rows();
+    expect_shape("input", call.input, [batch, depth])?;
+    expect_shape("output", call.output, [batch, columns])?;
+    expect_shape_if_given("bias", call.bias, [1, columns])?;
+    expect_shape_if_given("preactivation", call.preactivation, [batch, columns])
 }

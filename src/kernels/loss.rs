@@ -1,4 +1,4 @@
-//! What the losses share: arguments, uniform and preparation (`loss.wgsl`).
+//! What the losses share: arguments, uniform and preparation (`measure.wgsl`).
 
 use super::activation::{Activation, needed_saved};
 use super::commands::Commands;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
 use crate::shader::{Access, Binding, Override, Shader, uniform};
 
-/// Invocations of a workgroup, and bytes of workgroup memory, of every kernel on loss.wgsl.
+/// Invocations of a workgroup, and bytes of workgroup memory, of every kernel on measure.wgsl.
 pub(super) const INVOCATIONS: u32 = 256;
 pub(super) const BYTES: u32 = 256 * 4;
 
@@ -29,8 +29,7 @@ pub(super) const GROUPS: &[&[Binding]] = &[&[
     Binding { name: "partials", access: Access::WriteValues },
 ]];
 
-pub(super) const OVERRIDES: &[Override] =
-    &[Override { name: "ACTIVATION", values: Activation::ALL.len() as u32 }];
+pub(super) const OVERRIDES: &[Override] = &[Activation::OVERRIDE];
 
 uniform! {
     struct Parameters {
@@ -43,6 +42,17 @@ uniform! {
         padding_0: u32,
         padding_1: u32,
     }
+}
+
+/// What a prediction is measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Squared error.
+    #[default]
+    SquaredError,
+    /// Binary cross-entropy. The output is logits, so the decoder's activation must be the identity.
+    BinaryCrossEntropy,
 }
 
 /// How a loss over many elements becomes one number.

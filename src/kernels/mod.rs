@@ -21,10 +21,11 @@ mod linear;
 mod loss;
 mod moments;
 mod operands;
+mod product;
 mod sgd;
 mod squared_error;
+mod strategy;
 mod sum;
-mod tile;
 mod weight;
 
 pub use self::accumulate::Accumulate;
@@ -35,9 +36,11 @@ pub use self::backward::{Backward, Contributions};
 pub use self::bias_gradient::BiasGradient;
 pub use self::commands::Commands;
 pub use self::core::{KernelOptions, Kernels};
+pub(crate) use self::linear::LossProduct;
 pub use self::linear::{Gradient, Linear};
-pub use self::loss::{LossGradient, Reduction};
+pub use self::loss::{Loss, LossGradient, Reduction};
 pub use self::sgd::{SgdSettings, SgdState, SgdUpdate};
+pub use self::strategy::{Choice, Pattern, ProductShape, Strategy, StrategyTable};
 pub use self::sum::Sum;
 pub use self::weight::Weight;
 

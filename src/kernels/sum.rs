@@ -5,7 +5,7 @@ use super::core::{Call, Kernels};
 use super::operands::View;
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{self, Access, Binding, Shader, uniform};
+use crate::shader::{self, Access, Binding, Form, Shader, uniform};
 
 /// Values that the workgroup adds in a loop iteration, and iterations of its tree at most.
 const VALUES: u64 = 2048;
@@ -14,8 +14,7 @@ const TREE: u64 = 8;
 pub(super) static SHADER: Shader = Shader {
     name: "sum",
     sources: &[shader::MATRIX, shader::SUM],
-    workgroup_size: 256,
-    workgroup_bytes: 256 * 4,
+    forms: &[&Form::only(256, 256 * 4)],
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
         Binding { name: "partials", access: Access::ReadValues },

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tied_linear::headless::{self, Gpu};
-use tied_linear::{Commands, KernelOptions, Kernels, Layout, Matrix, wgpu};
+use tied_linear::{Choice, Commands, KernelOptions, Kernels, Layout, Matrix, StrategyTable, wgpu};
 
 /// A device with kernels on it, in one setting of the runtime checks.
 pub struct Rig {
@@ -28,7 +28,8 @@ pub struct Rig {
 /// Runs `test` on every adapter that wgpu finds, with the shaders' runtime checks on and off.
 ///
 /// WGPU_BACKEND and WGPU_ADAPTER_NAME narrow the adapters. No adapter at all is a failure, unless
-/// TIED_LINEAR_NO_ADAPTER=allow says that it may be.
+/// TIED_LINEAR_NO_ADAPTER=allow says that it may be. TIED_LINEAR_STRATEGY forces a strategy, such as
+/// `tile_64`, or with split reductions `tile_64/3`, where the adapter can run it.
 pub fn on_every_adapter(test: impl Fn(&Rig)) {
     for rig in rigs() {
         println!("on {}", rig.name);
@@ -61,16 +62,38 @@ fn rigs() -> &'static [Rig] {
     rigs
 }
 
-fn rigs_of(adapter: wgpu::Adapter) -> impl Iterator<Item = Rig> {
+fn rigs_of(adapter: wgpu::Adapter) -> Vec<Rig> {
     let gpu = pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device");
-    [true, false].into_iter().map(move |checks| {
-        let options = KernelOptions::default().with_runtime_checks(checks);
+    let mut table = StrategyTable::new(&gpu.device);
+    let forced = forced_choice();
+    if let Some(choice) = forced {
+        if !table.available().contains(&choice.strategy) {
+            println!("NOT RUN: {} cannot run {}", gpu.describe(), choice.strategy);
+            return Vec::new();
+        }
+        table = table.force(choice).expect("an available strategy");
+    }
+    let forced = forced.map(|choice| format!(", {choice}")).unwrap_or_default();
+    let rig = |checks: bool| {
+        let options =
+            KernelOptions::default().with_runtime_checks(checks).with_strategies(table.clone());
+        let state = if checks { "on" } else { "off" };
         Rig {
-            name: format!("{}, checks {}", gpu.describe(), if checks { "on" } else { "off" }),
+            name: format!("{}, checks {state}{forced}", gpu.describe()),
             gpu: gpu.clone(),
             kernels: Kernels::new(&gpu.device, options).expect("kernels"),
         }
-    })
+    };
+    vec![rig(true), rig(false)]
+}
+
+/// What TIED_LINEAR_STRATEGY asks for.
+fn forced_choice() -> Option<Choice> {
+    let text = std::env::var("TIED_LINEAR_STRATEGY").ok()?;
+    let (name, parts) = text.split_once('/').unwrap_or((&text, "1"));
+    let strategy = name.parse().unwrap_or_else(|error| panic!("TIED_LINEAR_STRATEGY: {error}"));
+    let parts = parts.parse().expect("TIED_LINEAR_STRATEGY: a number of parts after the slash");
+    Some(Choice { strategy, parts })
 }
 
 impl Rig {

@@ -1,0 +1,44 @@
+// lanes_alone.wgsl — put in front of lanes.wgsl: each lane loads all rows itself.
+//
+// For devices without subgroups.
+// Tests: encode.rs, decode.rs, backward.rs, with every strategy.
+
+// The lines of all rows.
+struct RowLines {
+    line_0: Line,
+    line_1: Line,
+    line_2: Line,
+    line_3: Line,
+    line_4: Line,
+    line_5: Line,
+    line_6: Line,
+    line_7: Line,
+}
+
+fn row_lines(row: u32, local: u32) -> RowLines {
+    return RowLines(
+        left_line(row + 0u),
+        left_line(row + 4u),
+        left_line(row + 8u),
+        left_line(row + 12u),
+        left_line(row + 16u),
+        left_line(row + 20u),
+        left_line(row + 24u),
+        left_line(row + 28u),
+    );
+}
+
+fn rows_of(line: Line, k: u32, which: u32) -> Block {
+    return left_block(left_quads(line, k, which), k, which);
+}
+
+fn multiply_rows(lines: RowLines, k: u32, which: u32, right: Block) {
+    multiply_four_rows(0u, rows_of(lines.line_0, k, which), right);
+    multiply_four_rows(4u, rows_of(lines.line_1, k, which), right);
+    multiply_four_rows(8u, rows_of(lines.line_2, k, which), right);
+    multiply_four_rows(12u, rows_of(lines.line_3, k, which), right);
+    multiply_four_rows(16u, rows_of(lines.line_4, k, which), right);
+    multiply_four_rows(20u, rows_of(lines.line_5, k, which), right);
+    multiply_four_rows(24u, rows_of(lines.line_6, k, which), right);
+    multiply_four_rows(28u, rows_of(lines.line_7, k, which), right);
+}

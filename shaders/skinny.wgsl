@@ -1,0 +1,117 @@
+// skinny.wgsl — put in front: products with few rows, bound by reading the right operand once.
+//
+// A workgroup computes up to 16 rows (SKINNY_ROWS) of 32 columns. An invocation owns four of the
+// columns, in all rows, and of every DEPTH_LANES blocks of four k one: it reads each right block
+// once and each row's quad from the cache. Neighbouring invocations run along the direction in
+// which the right operand is contiguous. With several depth lanes their sums are added at the end,
+// row by row, in a tree of fixed shape in workgroup memory; with one (skinny_lanes.wgsl) there is no
+// workgroup memory and no barrier.
+//
+// Needs product.wgsl, and skinny_group.wgsl or skinny_lanes.wgsl.
+// Tests: encode.rs, decode.rs, with every strategy.
+
+// One of 1, 4 and 16. More rows take further workgroups.
+override SKINNY_ROWS: u32 = 16u;
+
+const COLUMN_LANES: u32 = 8u;
+const INVOCATIONS: u32 = COLUMN_LANES * DEPTH_LANES;
+override TILE_ROWS: u32 = SKINNY_ROWS;
+const TILE_COLUMNS: u32 = 32u;
+
+var<private> sums: array<vec4<f32>, 16>;
+
+var<workgroup> partial: array<vec4<f32>, INVOCATIONS>;
+
+// The lines of all rows: `at` holds the starts of four.
+struct RowLines {
+    a: Line,
+    b: Line,
+    c: Line,
+    d: Line,
+}
+
+fn add(rows: RowLines, k: u32, right: Block) {
+    sums[0] = added(sums[0], left_quad(rows.a.at.x, k), right);
+    if SKINNY_ROWS > 1u {
+        sums[1] = added(sums[1], left_quad(rows.a.at.y, k), right);
+        sums[2] = added(sums[2], left_quad(rows.a.at.z, k), right);
+        sums[3] = added(sums[3], left_quad(rows.a.at.w, k), right);
+    }
+    if SKINNY_ROWS > 4u {
+        sums[4] = added(sums[4], left_quad(rows.b.at.x, k), right);
+        sums[5] = added(sums[5], left_quad(rows.b.at.y, k), right);
+        sums[6] = added(sums[6], left_quad(rows.b.at.z, k), right);
+        sums[7] = added(sums[7], left_quad(rows.b.at.w, k), right);
+        sums[8] = added(sums[8], left_quad(rows.c.at.x, k), right);
+        sums[9] = added(sums[9], left_quad(rows.c.at.y, k), right);
+        sums[10] = added(sums[10], left_quad(rows.c.at.z, k), right);
+        sums[11] = added(sums[11], left_quad(rows.c.at.w, k), right);
+        sums[12] = added(sums[12], left_quad(rows.d.at.x, k), right);
+        sums[13] = added(sums[13], left_quad(rows.d.at.y, k), right);
+        sums[14] = added(sums[14], left_quad(rows.d.at.z, k), right);
+        sums[15] = added(sums[15], left_quad(rows.d.at.w, k), right);
+    }
+}
+
+// The sum over the depth lanes, to the first of them.
+fn over_depth_lanes(value: vec4<f32>, column_lane: u32, depth_lane: u32) -> vec4<f32> {
+    if DEPTH_LANES == 1u {
+        return value;
+    }
+    let at = depth_lane * COLUMN_LANES + column_lane;
+    workgroupBarrier();
+    partial[at] = value;
+    workgroupBarrier();
+    for (var half = DEPTH_LANES / 2u; half > 0u; half /= 2u) {
+        if depth_lane < half {
+            partial[at] += partial[at + half * COLUMN_LANES];
+        }
+        workgroupBarrier();
+    }
+    return partial[at];
+}
+
+fn multiply(group: vec3<u32>, local: u32) {
+    let task = task_of(group);
+    if task.index >= parameters.product.groups {
+        return;
+    }
+    let column_lane = select(local % COLUMN_LANES, local / DEPTH_LANES, RIGHT_ACROSS);
+    let depth_lane = select(local / COLUMN_LANES, local % DEPTH_LANES, RIGHT_ACROSS);
+    let column = task.column + 4u * column_lane;
+    let rows = RowLines(
+        left_line(task.row),
+        left_line(task.row + 4u),
+        left_line(task.row + 8u),
+        left_line(task.row + 12u),
+    );
+    let columns = right_line(column);
+    let end = min(task.end, depth_of(0u));
+    for (var k = task.begin; k < end; k += 4u * DEPTH_LANES) {
+        let at = k + 4u * depth_lane;
+        add(rows, at, right_block(right_quads(columns, at, 0u), at, 0u));
+    }
+    // Row by row, the sums moving up, so that every index is a constant.
+    for (var i = 0u; i < SKINNY_ROWS; i++) {
+        let sum = over_depth_lanes(sums[0], column_lane, depth_lane);
+        if depth_lane == 0u {
+            deliver(task.part, task.row + i, column, sum);
+        }
+        sums[0] = sums[1];
+        sums[1] = sums[2];
+        sums[2] = sums[3];
+        sums[3] = sums[4];
+        sums[4] = sums[5];
+        sums[5] = sums[6];
+        sums[6] = sums[7];
+        sums[7] = sums[8];
+        sums[8] = sums[9];
+        sums[9] = sums[10];
+        sums[10] = sums[11];
+        sums[11] = sums[12];
+        sums[12] = sums[13];
+        sums[13] = sums[14];
+        sums[14] = sums[15];
+    }
+    close(task.index * INVOCATIONS + local);
+}

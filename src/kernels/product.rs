@@ -1,0 +1,130 @@
+//! What the kernels on `product.wgsl` share: how a product becomes one dispatch or two.
+
+use super::commands::Commands;
+use super::core::{Call, Kernels};
+use super::operands::Operands;
+use super::strategy::{COMBINE_FORM, PARTIAL, ProductShape, Strategy, WHOLE};
+use crate::error::Result;
+use crate::matrix::Matrix;
+use crate::shader::{Form, Shader};
+
+/// `Product` of product.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct Product {
+    rows: u32,
+    columns: u32,
+    depth: u32,
+    span: u32,
+    tiles: u32,
+    groups: u32,
+    groups_wide: u32,
+    parts: u32,
+}
+
+/// Loop iterations of any strategy apart from those along the reduction.
+const OTHER_ITERATIONS: u64 = 256;
+
+/// How a product is computed on a device.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    shape: ProductShape,
+    strategy: Strategy,
+    span: u32,
+    parts: u32,
+}
+
+impl Plan {
+    fn quads(&self) -> u64 {
+        u64::from(self.shape.rows) * u64::from(self.shape.columns.div_ceil(4))
+    }
+
+    /// Quads of scratch that the parts' sums take.
+    pub(super) fn scratch_quads(&self) -> u64 {
+        if self.parts > 1 { u64::from(self.parts) * self.quads() } else { 0 }
+    }
+
+    /// Workgroups of the dispatch that ends the product.
+    fn last_groups(&self) -> u64 {
+        if self.parts > 1 {
+            self.quads().div_ceil(u64::from(COMBINE_FORM.workgroup_size))
+        } else {
+            self.shape.tiles(self.strategy)
+        }
+    }
+
+    /// Invocations of that dispatch.
+    pub(super) fn last_invocations(&self) -> u64 {
+        let form = if self.parts > 1 { &COMBINE_FORM } else { self.strategy.form() };
+        self.last_groups() * u64::from(form.workgroup_size)
+    }
+
+    fn product(&self, groups: u64, groups_wide: u32) -> Product {
+        Product {
+            rows: self.shape.rows,
+            columns: self.shape.columns,
+            depth: self.shape.depth,
+            span: self.span,
+            tiles: self.shape.tiles(self.strategy).max(1) as u32,
+            groups: groups as u32,
+            groups_wide,
+            parts: self.parts,
+        }
+    }
+}
+
+impl Kernels {
+    /// How to compute a product of this shape, a sum of so many reductions.
+    pub(super) fn plan(&self, shape: ProductShape, reductions: u64) -> Plan {
+        let choice = self.strategies().choose(&shape);
+        // On a driver that cuts long loops short, no part is too long.
+        let most = self.most_iterations().saturating_sub(OTHER_ITERATIONS) / reductions;
+        let step = choice.strategy.step();
+        let longest = most.saturating_mul(u64::from(step)).min(1 << 31) as u32;
+        let span = shape.depth.div_ceil(choice.parts).next_multiple_of(step).min(longest);
+        let parts = shape.depth.div_ceil(span.max(1)).max(1);
+        Plan { shape, strategy: choice.strategy, span, parts }
+    }
+
+    /// Scratch for the parts' sums and `more` quads after them; `None` where there is nothing to keep.
+    pub(super) fn scratch(&self, plan: &Plan, more: u64) -> Result<Option<Matrix>> {
+        let quads = plan.scratch_quads() + more;
+        let columns = u32::try_from(quads * 4).unwrap_or(u32::MAX);
+        (quads > 0).then(|| self.zeros("scratch", 1, columns)).transpose()
+    }
+
+    /// The dispatches of a product: one, or with a split reduction two. `parameters` makes the
+    /// shader's uniform.
+    pub(super) fn multiply<P: bytemuck::Pod, const N: usize>(
+        &self,
+        shader: &'static Shader,
+        plan: &Plan,
+        operands: &Operands<'_, N>,
+        first_group: Option<&wgpu::BindGroup>,
+        overrides: &[f64],
+        parameters: impl Fn(Product) -> P,
+    ) -> Result<Commands> {
+        let dispatch = |form: &'static Form, groups: u64, overrides: &[f64]| {
+            let workgroups = self.workgroups(shader, groups)?;
+            let parameters = parameters(plan.product(groups, workgroups[0]));
+            let mut call = Call::new(shader, &parameters, workgroups)
+                .with_form(form)
+                .with_overrides(overrides);
+            if let Some(group) = first_group {
+                call = call.with_first_group(group);
+            }
+            self.prepare(operands, &call)
+        };
+        let (form, rows) = (plan.strategy.form(), plan.shape.rows);
+        let tiles = plan.shape.tiles(plan.strategy);
+        if plan.parts == 1 {
+            let own = plan.strategy.overrides(rows, WHOLE);
+            return dispatch(form, tiles, &[overrides, own.as_slice()].concat());
+        }
+        let defaults = vec![0.0; overrides.len()];
+        let own = plan.strategy.overrides(rows, PARTIAL);
+        let parts = tiles * u64::from(plan.parts);
+        let first = dispatch(form, parts, &[defaults, own].concat())?;
+        Ok(first.then(dispatch(&COMBINE_FORM, plan.last_groups(), overrides)?))
+    }
+}

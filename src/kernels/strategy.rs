@@ -1,0 +1,469 @@
+//! How a product is computed: the strategies, and the table that chooses one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::shader::{
+    COMBINE, Form, LANES, LANES_ALONE, LANES_SUBGROUP, Override, SKINNY, SKINNY_GROUP,
+    SKINNY_LANES, TILE, TILE_32, TILE_64, TILE_128,
+};
+
+/// Values of `PASS`.
+pub(super) const WHOLE: f64 = 0.0;
+pub(super) const PARTIAL: f64 = 1.0;
+
+const PASS: Override = Override { name: "PASS", values: &[0, 1], alone: true };
+
+/// Rows that the skinny strategies take at a time, the default first.
+const SKINNY_ROWS: &[u32] = &[16, 1, 4];
+
+const fn tile(
+    name: &'static str,
+    sources: &'static [crate::shader::Source],
+    invocations: u32,
+    edge: u32,
+) -> Form {
+    Form {
+        name,
+        sources,
+        workgroup_size: invocations,
+        workgroup_bytes: 2 * 16 * edge * 4,
+        overrides: &[PASS],
+        subgroup_size: None,
+    }
+}
+
+static TILE_32_FORM: Form = tile("tile_32", &[TILE_32, TILE], 64, 32);
+static TILE_64_FORM: Form = tile("tile_64", &[TILE_64, TILE], 64, 64);
+static TILE_128_FORM: Form = tile("tile_128", &[TILE_128, TILE], 256, 128);
+static LANES_SUBGROUP_FORM: Form = Form {
+    name: "lanes_subgroup",
+    sources: &[LANES_SUBGROUP, LANES],
+    workgroup_size: 8,
+    workgroup_bytes: 0,
+    overrides: &[PASS],
+    subgroup_size: Some(8),
+};
+static LANES_ALONE_FORM: Form = Form {
+    name: "lanes_alone",
+    sources: &[LANES_ALONE, LANES],
+    workgroup_size: 8,
+    workgroup_bytes: 0,
+    overrides: &[PASS],
+    subgroup_size: None,
+};
+static SKINNY_GROUP_FORM: Form = Form {
+    name: "skinny_group",
+    sources: &[SKINNY_GROUP, SKINNY],
+    workgroup_size: 256,
+    workgroup_bytes: 256 * 16,
+    overrides: &[PASS, Override::free("SKINNY_ROWS", SKINNY_ROWS)],
+    subgroup_size: None,
+};
+static SKINNY_LANES_FORM: Form = Form {
+    name: "skinny_lanes",
+    sources: &[SKINNY_LANES, SKINNY],
+    workgroup_size: 8,
+    workgroup_bytes: 8 * 16,
+    overrides: &[PASS, Override::free("SKINNY_ROWS", SKINNY_ROWS)],
+    subgroup_size: None,
+};
+
+/// The second pass of a split reduction.
+pub(super) static COMBINE_FORM: Form = Form {
+    name: "combine",
+    sources: &[COMBINE],
+    workgroup_size: 64,
+    workgroup_bytes: 0,
+    overrides: &[],
+    subgroup_size: None,
+};
+
+/// The forms of a product whose left operand is contiguous along k.
+pub(super) const LINEAR_FORMS: &[&Form] = &[
+    &TILE_32_FORM,
+    &TILE_64_FORM,
+    &TILE_128_FORM,
+    &LANES_SUBGROUP_FORM,
+    &LANES_ALONE_FORM,
+    &SKINNY_GROUP_FORM,
+    &SKINNY_LANES_FORM,
+    &COMBINE_FORM,
+];
+
+/// The forms of any other product.
+pub(super) const FORMS: &[&Form] = &[
+    &TILE_32_FORM,
+    &TILE_64_FORM,
+    &TILE_128_FORM,
+    &LANES_SUBGROUP_FORM,
+    &LANES_ALONE_FORM,
+    &COMBINE_FORM,
+];
+
+/// How the sums of a product are computed: each has a file of its name in `shaders/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// Tiles of 32×32 from slices in workgroup memory: for outputs too small to fill a GPU otherwise.
+    Tile32,
+    /// Tiles of 64×64.
+    Tile64,
+    /// Tiles of 128×128: the fewest loads, for large outputs.
+    Tile128,
+    /// A tile of 32×32 in the registers of a subgroup of eight, without barriers: CPU drivers. Needs
+    /// [`wgpu::Features::SUBGROUP`].
+    LanesSubgroup,
+    /// The same without subgroups: each lane loads all rows.
+    LanesAlone,
+    /// Up to 16 rows, every weight read once; 32 invocations share a reduction. Encode and decode.
+    SkinnyGroup,
+    /// The same without barriers: CPU drivers.
+    SkinnyLanes,
+}
+
+impl Strategy {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Tile32,
+        Self::Tile64,
+        Self::Tile128,
+        Self::LanesSubgroup,
+        Self::LanesAlone,
+        Self::SkinnyGroup,
+        Self::SkinnyLanes,
+    ];
+
+    /// The name that [`FromStr`] takes, and the stem of its file in `shaders/`: `tile_32`, `tile_64`,
+    /// `tile_128`, `lanes_subgroup`, `lanes_alone`, `skinny_group` or `skinny_lanes`.
+    pub fn name(self) -> &'static str {
+        self.form().name
+    }
+
+    /// Whether it can compute this kind of product.
+    pub fn computes(self, pattern: Pattern) -> bool {
+        !self.is_skinny() || pattern != Pattern::Backward
+    }
+
+    fn is_skinny(self) -> bool {
+        matches!(self, Self::SkinnyGroup | Self::SkinnyLanes)
+    }
+
+    pub(super) fn form(self) -> &'static Form {
+        match self {
+            Self::Tile32 => &TILE_32_FORM,
+            Self::Tile64 => &TILE_64_FORM,
+            Self::Tile128 => &TILE_128_FORM,
+            Self::LanesSubgroup => &LANES_SUBGROUP_FORM,
+            Self::LanesAlone => &LANES_ALONE_FORM,
+            Self::SkinnyGroup => &SKINNY_GROUP_FORM,
+            Self::SkinnyLanes => &SKINNY_LANES_FORM,
+        }
+    }
+
+    /// Rows and columns that a workgroup computes of an output with so many rows: `TILE_ROWS` and
+    /// `TILE_COLUMNS` of its file.
+    pub(super) fn tile(self, rows: u32) -> [u32; 2] {
+        match self {
+            Self::Tile32 | Self::LanesSubgroup | Self::LanesAlone => [32, 32],
+            Self::Tile64 => [64, 64],
+            Self::Tile128 => [128, 128],
+            Self::SkinnyGroup | Self::SkinnyLanes => [skinny_rows(rows), 32],
+        }
+    }
+
+    /// How far the reduction goes in a loop iteration.
+    pub(super) fn step(self) -> u32 {
+        match self {
+            Self::Tile32 | Self::Tile64 | Self::Tile128 => 16,
+            Self::LanesSubgroup | Self::LanesAlone | Self::SkinnyLanes => 4,
+            Self::SkinnyGroup => 128,
+        }
+    }
+
+    /// The values of its form's overrides, for an output with so many rows.
+    pub(super) fn overrides(self, rows: u32, pass: f64) -> Vec<f64> {
+        let mut values = vec![pass];
+        if self.is_skinny() {
+            values.push(f64::from(skinny_rows(rows)));
+        }
+        values
+    }
+}
+
+/// The fewest rows that a skinny strategy takes at a time which suffice, or the most.
+fn skinny_rows(rows: u32) -> u32 {
+    match rows {
+        0..=1 => 1,
+        2..=4 => 4,
+        _ => 16,
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        Self::ALL.into_iter().find(|strategy| strategy.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("unknown strategy \"{name}\": expected one of {names}")
+        })
+    }
+}
+
+/// How a product reads its operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pattern {
+    /// Input times the weight's transpose: [`encode`](crate::Kernels::encode) and
+    /// [`code_gradient`](crate::Kernels::code_gradient).
+    Encode,
+    /// Input times the weight: [`decode`](crate::Kernels::decode) and
+    /// [`input_gradient`](crate::Kernels::input_gradient).
+    Decode,
+    /// The weight's gradient: [`backward`](crate::Kernels::backward).
+    Backward,
+}
+
+/// What the table chooses by: the pattern, the output's dimensions and the reduction's length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProductShape {
+    /// How the operands are read.
+    pub pattern: Pattern,
+    /// Rows of the output.
+    pub rows: u32,
+    /// Columns of the output.
+    pub columns: u32,
+    /// Length of the reduction; of one of the two, for the weight's gradient.
+    pub depth: u32,
+}
+
+impl ProductShape {
+    /// The product of [`encode`](crate::Kernels::encode) for a layer and batch.
+    pub const fn encode(batch: u32, inputs: u32, hidden: u32) -> Self {
+        Self { pattern: Pattern::Encode, rows: batch, columns: hidden, depth: inputs }
+    }
+
+    /// That of [`decode`](crate::Kernels::decode).
+    pub const fn decode(batch: u32, inputs: u32, hidden: u32) -> Self {
+        Self { pattern: Pattern::Decode, rows: batch, columns: inputs, depth: hidden }
+    }
+
+    /// That of [`backward`](crate::Kernels::backward).
+    pub const fn backward(batch: u32, inputs: u32, hidden: u32) -> Self {
+        Self { pattern: Pattern::Backward, rows: hidden, columns: inputs, depth: batch }
+    }
+
+    /// The three of a layer and batch.
+    pub const fn of_layer(batch: u32, inputs: u32, hidden: u32) -> [Self; 3] {
+        [
+            Self::encode(batch, inputs, hidden),
+            Self::decode(batch, inputs, hidden),
+            Self::backward(batch, inputs, hidden),
+        ]
+    }
+
+    /// Workgroups that compute the output by `strategy`, for each part of the reduction.
+    pub(super) fn tiles(&self, strategy: Strategy) -> u64 {
+        let [rows, columns] = strategy.tile(self.rows);
+        u64::from(self.rows.div_ceil(rows)) * u64::from(self.columns.div_ceil(columns))
+    }
+}
+
+/// How one product is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Choice {
+    /// By which kernel.
+    pub strategy: Strategy,
+    /// Into how many parts the reduction is split, each with workgroups of its own; with more than
+    /// one, a second dispatch adds the parts up.
+    pub parts: u32,
+}
+
+impl Choice {
+    /// The whole reduction in one.
+    pub const fn whole(strategy: Strategy) -> Self {
+        Self { strategy, parts: 1 }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parts {
+            1 => self.strategy.fmt(formatter),
+            parts => write!(formatter, "{} in {parts} parts", self.strategy),
+        }
+    }
+}
+
+/// Which [`Strategy`] computes which product on a device.
+///
+/// The rules, in order; nothing is measured, and the same device and shape have the same choice:
+///
+/// | device | product | strategy |
+/// | --- | --- | --- |
+/// | CPU driver | encode or decode with up to 4 rows | `skinny_lanes` |
+/// | CPU driver | any other | `lanes_subgroup` with subgroups of eight, else `lanes_alone` |
+/// | GPU | encode or decode with up to 16 rows | `skinny_group` |
+/// | GPU | 256 tiles of 128×128 or more | `tile_128` |
+/// | GPU | 128 tiles of 64×64 or more | `tile_64` |
+/// | GPU | any other | `tile_32` |
+///
+/// A strategy whose workgroup exceeds the device's limits is passed over for the next. A reduction is
+/// split where the output has too few tiles to keep the device busy: into parts of 512 or more, with
+/// up to 128 workgroups on a GPU and 8 on a CPU driver.
+///
+/// [`StrategyTable::set`] makes exceptions, [`tune`](crate::tune) finds them by measuring, and
+/// [`StrategyTable::force`] takes one choice for everything that it can compute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StrategyTable {
+    is_cpu: bool,
+    available: Vec<Strategy>,
+    forced: Option<Choice>,
+    exceptions: HashMap<ProductShape, Choice>,
+}
+
+/// Tiles from which on the larger tile is taken, on a GPU.
+const ENOUGH_TILES: [(Strategy, u64); 2] = [(Strategy::Tile128, 256), (Strategy::Tile64, 128)];
+
+/// The shortest part of a split reduction.
+const SHORTEST_PART: u32 = 512;
+
+impl StrategyTable {
+    /// The rules for `device`.
+    pub fn new(device: &wgpu::Device) -> Self {
+        let (info, limits) = (device.adapter_info(), device.limits());
+        let subgroups = device.features().contains(wgpu::Features::SUBGROUP)
+            && info.subgroup_min_size == info.subgroup_max_size;
+        let fits = |strategy: &Strategy| {
+            let form = strategy.form();
+            let subgroup =
+                form.subgroup_size.is_none_or(|size| subgroups && info.subgroup_min_size == size);
+            subgroup
+                && form.workgroup_size <= limits.max_compute_workgroup_size_x
+                && form.workgroup_size <= limits.max_compute_invocations_per_workgroup
+                && form.workgroup_bytes <= limits.max_compute_workgroup_storage_size
+        };
+        Self {
+            is_cpu: info.device_type == wgpu::DeviceType::Cpu,
+            available: Strategy::ALL.into_iter().filter(fits).collect(),
+            forced: None,
+            exceptions: HashMap::new(),
+        }
+    }
+
+    /// The strategies that the device can run.
+    pub fn available(&self) -> &[Strategy] {
+        &self.available
+    }
+
+    /// Makes one choice for all products that its strategy can compute; exceptions stay. No part of a
+    /// reduction is left empty: short ones are split into fewer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Incompatible`] where the device cannot run the strategy, [`Error::Setting`] for no
+    /// parts.
+    pub fn force(mut self, choice: Choice) -> Result<Self> {
+        self.expect_possible(choice)?;
+        self.forced = Some(choice);
+        Ok(self)
+    }
+
+    /// Makes an exception for one product.
+    ///
+    /// # Errors
+    ///
+    /// As [`StrategyTable::force`], and [`Error::Incompatible`] for a strategy that cannot compute
+    /// this product.
+    pub fn set(&mut self, product: ProductShape, choice: Choice) -> Result<()> {
+        self.expect_possible(choice)?;
+        if !choice.strategy.computes(product.pattern) {
+            let reason = "a skinny strategy computes no weight gradient";
+            return Err(Error::Incompatible { what: choice.strategy.name(), reason });
+        }
+        self.exceptions.insert(product, choice);
+        Ok(())
+    }
+
+    /// The exceptions.
+    pub fn exceptions(&self) -> impl Iterator<Item = (&ProductShape, &Choice)> {
+        self.exceptions.iter()
+    }
+
+    /// How `product` is computed.
+    pub fn choose(&self, product: &ProductShape) -> Choice {
+        if let Some(choice) = self.exceptions.get(product) {
+            return *choice;
+        }
+        if let Some(choice) = self.forced.filter(|choice| choice.strategy.computes(product.pattern))
+        {
+            return choice;
+        }
+        let strategy = self.rule(product);
+        Choice { strategy, parts: self.parts(product, strategy) }
+    }
+
+    /// All that could be sensible for `product`, what the rules say first.
+    pub fn candidates(&self, product: &ProductShape) -> Vec<Choice> {
+        let ruled = self.rule(product);
+        let others = self.available.iter().copied().filter(|other| *other != ruled);
+        let strategies = std::iter::once(ruled).chain(others);
+        strategies
+            .filter(|strategy| strategy.computes(product.pattern))
+            .flat_map(|strategy| {
+                let whole = Choice::whole(strategy);
+                let split = Choice { parts: self.parts(product, strategy), ..whole };
+                std::iter::once(split).chain((split != whole).then_some(whole))
+            })
+            .collect()
+    }
+
+    fn rule(&self, product: &ProductShape) -> Strategy {
+        let is_available = |strategy: &Strategy| {
+            self.available.contains(strategy) && strategy.computes(product.pattern)
+        };
+        let first = |strategies: &[Strategy]| strategies.iter().copied().find(is_available);
+        let wanted = if self.is_cpu {
+            let skinny = (product.rows <= 4).then_some(Strategy::SkinnyLanes);
+            skinny
+                .filter(is_available)
+                .or_else(|| first(&[Strategy::LanesSubgroup, Strategy::LanesAlone]))
+        } else {
+            let skinny = (product.rows <= 16).then_some(Strategy::SkinnyGroup);
+            let large = ENOUGH_TILES.into_iter().filter(|(strategy, enough)| {
+                is_available(strategy) && product.tiles(*strategy) >= *enough
+            });
+            let large = large.map(|(strategy, _)| strategy).next();
+            skinny.filter(is_available).or(large).or_else(|| first(&[Strategy::Tile32]))
+        };
+        wanted.unwrap_or(Strategy::LanesAlone)
+    }
+
+    /// Into how many parts a reduction is split.
+    fn parts(&self, product: &ProductShape, strategy: Strategy) -> u32 {
+        let busy = if self.is_cpu { 8 } else { 128 };
+        let tiles = product.tiles(strategy).clamp(1, busy);
+        let parts = (busy / tiles).min(u64::from(product.depth / SHORTEST_PART)).max(1);
+        parts as u32
+    }
+
+    fn expect_possible(&self, choice: Choice) -> Result<()> {
+        if !self.available.contains(&choice.strategy) {
+            let reason = "the device lacks the limits or the subgroups that this strategy needs";
+            return Err(Error::Incompatible { what: choice.strategy.name(), reason });
+        }
+        if choice.parts == 0 {
+            let expected = "at least 1";
+            return Err(Error::Setting { name: "parts", expected, given: 0.0 });
+        }
+        Ok(())
+    }
+}
