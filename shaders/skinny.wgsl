@@ -2,54 +2,33 @@
 //
 // A workgroup computes up to 16 rows (SKINNY_ROWS) of 32 columns. An invocation owns four of the
 // columns, in all rows, and of every DEPTH_LANES blocks of four k one: it reads each right block
-// once and each row's quad from the cache. Neighbouring invocations run along the direction in
-// which the right operand is contiguous. With several depth lanes their sums are added at the end,
-// row by row, in a tree of fixed shape in workgroup memory; with one (skinny_lanes.wgsl) there is no
-// workgroup memory and no barrier.
+// once, and each row's quad from the cache. Neighbouring invocations run along the direction in which
+// the right operand is contiguous. With several depth lanes their sums are added at the end, row by
+// row, in a tree of fixed shape in workgroup memory; with one there is no workgroup memory and no
+// barrier.
 //
 // Needs product.wgsl, and skinny_group.wgsl or skinny_lanes.wgsl.
 // Tests: encode.rs, decode.rs, with every strategy.
 
-// One of 1, 4 and 16. More rows take further workgroups.
-override SKINNY_ROWS: u32 = 16u;
+// One of 1, 4 and 16 (skinny_lanes.wgsl: 1 and 4). More rows take further workgroups.
+override SKINNY_ROWS: u32 = 4u;
 
 const COLUMN_LANES: u32 = 8u;
 const INVOCATIONS: u32 = COLUMN_LANES * DEPTH_LANES;
 override TILE_ROWS: u32 = SKINNY_ROWS;
-const TILE_COLUMNS: u32 = 32u;
+const TILE_COLUMNS: u32 = 4u * COLUMN_LANES;
 
 var<private> sums: array<vec4<f32>, 16>;
 
 var<workgroup> partial: array<vec4<f32>, INVOCATIONS>;
 
-// The lines of all rows: `at` holds the starts of four.
-struct RowLines {
-    a: Line,
-    b: Line,
-    c: Line,
-    d: Line,
-}
-
-fn add(rows: RowLines, k: u32, right: Block) {
-    sums[0] = added(sums[0], left_quad(rows.a.at.x, k), right);
+// Four rows, or one, of one right block: `starts` are those of left's rows.
+fn add_rows(at: u32, starts: vec4<u32>, k: u32, right: Block) {
+    sums[at] = added(sums[at], left_quad(starts.x, k), right);
     if SKINNY_ROWS > 1u {
-        sums[1] = added(sums[1], left_quad(rows.a.at.y, k), right);
-        sums[2] = added(sums[2], left_quad(rows.a.at.z, k), right);
-        sums[3] = added(sums[3], left_quad(rows.a.at.w, k), right);
-    }
-    if SKINNY_ROWS > 4u {
-        sums[4] = added(sums[4], left_quad(rows.b.at.x, k), right);
-        sums[5] = added(sums[5], left_quad(rows.b.at.y, k), right);
-        sums[6] = added(sums[6], left_quad(rows.b.at.z, k), right);
-        sums[7] = added(sums[7], left_quad(rows.b.at.w, k), right);
-        sums[8] = added(sums[8], left_quad(rows.c.at.x, k), right);
-        sums[9] = added(sums[9], left_quad(rows.c.at.y, k), right);
-        sums[10] = added(sums[10], left_quad(rows.c.at.z, k), right);
-        sums[11] = added(sums[11], left_quad(rows.c.at.w, k), right);
-        sums[12] = added(sums[12], left_quad(rows.d.at.x, k), right);
-        sums[13] = added(sums[13], left_quad(rows.d.at.y, k), right);
-        sums[14] = added(sums[14], left_quad(rows.d.at.z, k), right);
-        sums[15] = added(sums[15], left_quad(rows.d.at.w, k), right);
+        sums[at + 1u] = added(sums[at + 1u], left_quad(starts.y, k), right);
+        sums[at + 2u] = added(sums[at + 2u], left_quad(starts.z, k), right);
+        sums[at + 3u] = added(sums[at + 3u], left_quad(starts.w, k), right);
     }
 }
 
@@ -79,17 +58,12 @@ fn multiply(group: vec3<u32>, local: u32) {
     let column_lane = select(local % COLUMN_LANES, local / DEPTH_LANES, RIGHT_ACROSS);
     let depth_lane = select(local / COLUMN_LANES, local % DEPTH_LANES, RIGHT_ACROSS);
     let column = task.column + 4u * column_lane;
-    let rows = RowLines(
-        left_line(task.row),
-        left_line(task.row + 4u),
-        left_line(task.row + 8u),
-        left_line(task.row + 12u),
-    );
     let columns = right_line(column);
+    let rows = row_starts(task.row);
     let end = min(task.end, depth_of(0u));
     for (var k = task.begin; k < end; k += 4u * DEPTH_LANES) {
         let at = k + 4u * depth_lane;
-        add(rows, at, right_block(right_quads(columns, at, 0u), at, 0u));
+        add_block(rows, at, right_block(right_quads(columns, at, 0u), at, 0u));
     }
     // Row by row, the sums moving up, so that every index is a constant.
     for (var i = 0u; i < SKINNY_ROWS; i++) {

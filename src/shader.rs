@@ -40,6 +40,7 @@ sources! {
     LANES = "lanes.wgsl";
     SKINNY_GROUP = "skinny_group.wgsl";
     SKINNY_LANES = "skinny_lanes.wgsl";
+    SKINNY_SUBGROUP = "skinny_subgroup.wgsl";
     SKINNY = "skinny.wgsl";
     COMBINE = "combine.wgsl";
     LINEAR = "linear.wgsl";

@@ -15,7 +15,7 @@ EPSILON = 1e-8
 
 # Runs in a row that have to be about as fast as the fastest before a candidate counts as warm, by
 # which factor they may be slower, and runs after which it is measured all the same.
-WARM_RUNS, ABOUT, MOST_WARM_UP_RUNS = 3, 1.3, 40
+WARM_RUNS, ABOUT, MOST_WARM_UP_RUNS = 3, 1.5, 40
 # Most repetitions between two waits.
 MOST_TIMES = 4000
 # Seconds that a round should at least take, seconds for all rounds, fewest and most rounds.

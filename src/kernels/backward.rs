@@ -5,7 +5,7 @@ use super::commands::Commands;
 use super::core::Kernels;
 use super::operands::View;
 use super::product::Product;
-use super::strategy::{FORMS, Pattern, ProductShape};
+use super::strategy::{BACKWARD_FORMS, Pattern, ProductShape};
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
 use crate::shader::{Access, BACKWARD, Binding, MATRIX, PRODUCT, Shader, uniform};
@@ -13,7 +13,7 @@ use crate::shader::{Access, BACKWARD, Binding, MATRIX, PRODUCT, Shader, uniform}
 pub(super) static SHADER: Shader = Shader {
     name: "backward",
     sources: &[MATRIX, PRODUCT, BACKWARD],
-    forms: FORMS,
+    forms: BACKWARD_FORMS,
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
         Binding { name: "code", access: Access::Read },

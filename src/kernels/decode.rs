@@ -6,7 +6,7 @@ use super::core::Kernels;
 use super::linear::{
     Direction, Gradient, Linear, LossProduct, OPERAND_GROUP, OVERRIDES_WITH_LOSSES,
 };
-use super::strategy::{LINEAR_FORMS, Pattern};
+use super::strategy::{DECODE_FORMS, Pattern};
 use super::weight::{WEIGHT_GROUP, Weight};
 use crate::error::Result;
 use crate::matrix::Matrix;
@@ -15,7 +15,7 @@ use crate::shader::{ACTIVATION, DECODE, LINEAR, LOSS, MATRIX, PRODUCT, Shader};
 pub(super) static SHADER: Shader = Shader {
     name: "decode",
     sources: &[MATRIX, ACTIVATION, LOSS, PRODUCT, LINEAR, DECODE],
-    forms: LINEAR_FORMS,
+    forms: DECODE_FORMS,
     groups: &[WEIGHT_GROUP, OPERAND_GROUP],
     overrides: OVERRIDES_WITH_LOSSES,
 };

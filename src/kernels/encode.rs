@@ -3,7 +3,7 @@
 use super::commands::Commands;
 use super::core::Kernels;
 use super::linear::{Direction, Gradient, Linear, OPERAND_GROUP, OVERRIDES};
-use super::strategy::{LINEAR_FORMS, Pattern};
+use super::strategy::{ENCODE_FORMS, Pattern};
 use super::weight::{WEIGHT_GROUP, Weight};
 use crate::error::Result;
 use crate::shader::{ACTIVATION, ENCODE, LINEAR, LOSS, MATRIX, PRODUCT, Shader};
@@ -11,7 +11,7 @@ use crate::shader::{ACTIVATION, ENCODE, LINEAR, LOSS, MATRIX, PRODUCT, Shader};
 pub(super) static SHADER: Shader = Shader {
     name: "encode",
     sources: &[MATRIX, ACTIVATION, LOSS, PRODUCT, LINEAR, ENCODE],
-    forms: LINEAR_FORMS,
+    forms: ENCODE_FORMS,
     groups: &[WEIGHT_GROUP, OPERAND_GROUP],
     overrides: OVERRIDES,
 };

@@ -32,6 +32,7 @@ pub(super) struct Plan {
     strategy: Strategy,
     span: u32,
     parts: u32,
+    is_split: bool,
 }
 
 impl Plan {
@@ -41,12 +42,12 @@ impl Plan {
 
     /// Quads of scratch that the parts' sums take.
     pub(super) fn scratch_quads(&self) -> u64 {
-        if self.parts > 1 { u64::from(self.parts) * self.quads() } else { 0 }
+        if self.is_split { u64::from(self.parts) * self.quads() } else { 0 }
     }
 
     /// Workgroups of the dispatch that ends the product.
     fn last_groups(&self) -> u64 {
-        if self.parts > 1 {
+        if self.is_split {
             self.quads().div_ceil(u64::from(COMBINE_FORM.workgroup_size))
         } else {
             self.shape.tiles(self.strategy)
@@ -55,7 +56,7 @@ impl Plan {
 
     /// Invocations of that dispatch.
     pub(super) fn last_invocations(&self) -> u64 {
-        let form = if self.parts > 1 { &COMBINE_FORM } else { self.strategy.form() };
+        let form = if self.is_split { &COMBINE_FORM } else { self.strategy.form() };
         self.last_groups() * u64::from(form.workgroup_size)
     }
 
@@ -82,8 +83,10 @@ impl Kernels {
         let step = choice.strategy.step();
         let longest = most.saturating_mul(u64::from(step)).min(1 << 31) as u32;
         let span = shape.depth.div_ceil(choice.parts).next_multiple_of(step).min(longest);
+        let span = choice.strategy.span().unwrap_or(span);
         let parts = shape.depth.div_ceil(span.max(1)).max(1);
-        Plan { shape, strategy: choice.strategy, span, parts }
+        let is_split = parts > 1 || choice.strategy.span().is_some();
+        Plan { shape, strategy: choice.strategy, span, parts, is_split }
     }
 
     /// Scratch for the parts' sums and `more` quads after them; `None` where there is nothing to keep.
@@ -117,7 +120,7 @@ impl Kernels {
         };
         let (form, rows) = (plan.strategy.form(), plan.shape.rows);
         let tiles = plan.shape.tiles(plan.strategy);
-        if plan.parts == 1 {
+        if !plan.is_split {
             let own = plan.strategy.overrides(rows, WHOLE);
             return dispatch(form, tiles, &[overrides, own.as_slice()].concat());
         }

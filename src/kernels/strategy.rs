@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::shader::{
     COMBINE, Form, LANES, LANES_ALONE, LANES_SUBGROUP, Override, SKINNY, SKINNY_GROUP,
-    SKINNY_LANES, TILE, TILE_32, TILE_64, TILE_128,
+    SKINNY_LANES, SKINNY_SUBGROUP, TILE, TILE_32, TILE_64, TILE_128,
 };
 
 /// Values of `PASS`.
@@ -17,7 +17,8 @@ pub(super) const PARTIAL: f64 = 1.0;
 const PASS: Override = Override { name: "PASS", values: &[0, 1], alone: true };
 
 /// Rows that the skinny strategies take at a time, the default first.
-const SKINNY_ROWS: &[u32] = &[16, 1, 4];
+const GROUP_ROWS: &[u32] = &[4, 1, 16];
+const LANES_ROWS: &[u32] = &[4, 1];
 
 const fn tile(
     name: &'static str,
@@ -59,7 +60,7 @@ static SKINNY_GROUP_FORM: Form = Form {
     sources: &[SKINNY_GROUP, SKINNY],
     workgroup_size: 256,
     workgroup_bytes: 256 * 16,
-    overrides: &[PASS, Override::free("SKINNY_ROWS", SKINNY_ROWS)],
+    overrides: &[PASS, Override::free("SKINNY_ROWS", GROUP_ROWS)],
     subgroup_size: None,
 };
 static SKINNY_LANES_FORM: Form = Form {
@@ -67,8 +68,17 @@ static SKINNY_LANES_FORM: Form = Form {
     sources: &[SKINNY_LANES, SKINNY],
     workgroup_size: 8,
     workgroup_bytes: 8 * 16,
-    overrides: &[PASS, Override::free("SKINNY_ROWS", SKINNY_ROWS)],
+    overrides: &[PASS, Override::free("SKINNY_ROWS", LANES_ROWS)],
     subgroup_size: None,
+};
+
+static SKINNY_SUBGROUP_FORM: Form = Form {
+    name: "skinny_subgroup",
+    sources: &[SKINNY_SUBGROUP],
+    workgroup_size: 8,
+    workgroup_bytes: 0,
+    overrides: &[PASS, Override::free("SKINNY_ROWS", LANES_ROWS)],
+    subgroup_size: Some(8),
 };
 
 /// The second pass of a split reduction.
@@ -81,8 +91,8 @@ pub(super) static COMBINE_FORM: Form = Form {
     subgroup_size: None,
 };
 
-/// The forms of a product whose left operand is contiguous along k.
-pub(super) const LINEAR_FORMS: &[&Form] = &[
+/// The forms of encode.
+pub(super) const ENCODE_FORMS: &[&Form] = &[
     &TILE_32_FORM,
     &TILE_64_FORM,
     &TILE_128_FORM,
@@ -93,8 +103,21 @@ pub(super) const LINEAR_FORMS: &[&Form] = &[
     &COMBINE_FORM,
 ];
 
-/// The forms of any other product.
-pub(super) const FORMS: &[&Form] = &[
+/// The forms of decode.
+pub(super) const DECODE_FORMS: &[&Form] = &[
+    &TILE_32_FORM,
+    &TILE_64_FORM,
+    &TILE_128_FORM,
+    &LANES_SUBGROUP_FORM,
+    &LANES_ALONE_FORM,
+    &SKINNY_GROUP_FORM,
+    &SKINNY_LANES_FORM,
+    &SKINNY_SUBGROUP_FORM,
+    &COMBINE_FORM,
+];
+
+/// The forms of backward.
+pub(super) const BACKWARD_FORMS: &[&Form] = &[
     &TILE_32_FORM,
     &TILE_64_FORM,
     &TILE_128_FORM,
@@ -122,11 +145,14 @@ pub enum Strategy {
     SkinnyGroup,
     /// The same without barriers: CPU drivers.
     SkinnyLanes,
+    /// Up to four rows, the weight read in 32 streams from left to right: decode on CPU drivers. Needs
+    /// [`wgpu::Features::SUBGROUP`]. The reduction is always split, into parts of 32.
+    SkinnySubgroup,
 }
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Tile32,
         Self::Tile64,
         Self::Tile128,
@@ -134,21 +160,27 @@ impl Strategy {
         Self::LanesAlone,
         Self::SkinnyGroup,
         Self::SkinnyLanes,
+        Self::SkinnySubgroup,
     ];
 
     /// The name that [`FromStr`] takes, and the stem of its file in `shaders/`: `tile_32`, `tile_64`,
-    /// `tile_128`, `lanes_subgroup`, `lanes_alone`, `skinny_group` or `skinny_lanes`.
+    /// `tile_128`, `lanes_subgroup`, `lanes_alone`, `skinny_group`, `skinny_lanes` or `skinny_subgroup`.
     pub fn name(self) -> &'static str {
         self.form().name
     }
 
     /// Whether it can compute this kind of product.
     pub fn computes(self, pattern: Pattern) -> bool {
-        !self.is_skinny() || pattern != Pattern::Backward
+        match self {
+            Self::SkinnyGroup | Self::SkinnyLanes => pattern != Pattern::Backward,
+            Self::SkinnySubgroup => pattern == Pattern::Decode,
+            _ => true,
+        }
     }
 
-    fn is_skinny(self) -> bool {
-        matches!(self, Self::SkinnyGroup | Self::SkinnyLanes)
+    /// The parts of a reduction that it always makes, where it makes them.
+    pub(super) fn span(self) -> Option<u32> {
+        (self == Self::SkinnySubgroup).then_some(64)
     }
 
     pub(super) fn form(self) -> &'static Form {
@@ -160,6 +192,7 @@ impl Strategy {
             Self::LanesAlone => &LANES_ALONE_FORM,
             Self::SkinnyGroup => &SKINNY_GROUP_FORM,
             Self::SkinnyLanes => &SKINNY_LANES_FORM,
+            Self::SkinnySubgroup => &SKINNY_SUBGROUP_FORM,
         }
     }
 
@@ -170,7 +203,9 @@ impl Strategy {
             Self::Tile32 | Self::LanesSubgroup | Self::LanesAlone => [32, 32],
             Self::Tile64 => [64, 64],
             Self::Tile128 => [128, 128],
-            Self::SkinnyGroup | Self::SkinnyLanes => [skinny_rows(rows), 32],
+            Self::SkinnyGroup => [skinny_rows(rows, GROUP_ROWS), 32],
+            Self::SkinnySubgroup => [skinny_rows(rows, LANES_ROWS), 512],
+            Self::SkinnyLanes => [skinny_rows(rows, LANES_ROWS), 32],
         }
     }
 
@@ -180,26 +215,22 @@ impl Strategy {
             Self::Tile32 | Self::Tile64 | Self::Tile128 => 16,
             Self::LanesSubgroup | Self::LanesAlone | Self::SkinnyLanes => 4,
             Self::SkinnyGroup => 128,
+            Self::SkinnySubgroup => 64,
         }
     }
 
     /// The values of its form's overrides, for an output with so many rows.
     pub(super) fn overrides(self, rows: u32, pass: f64) -> Vec<f64> {
-        let mut values = vec![pass];
-        if self.is_skinny() {
-            values.push(f64::from(skinny_rows(rows)));
-        }
-        values
+        let has_rows = self.form().overrides.len() > 1;
+        let skinny = has_rows.then(|| f64::from(self.tile(rows)[0]));
+        std::iter::once(pass).chain(skinny).collect()
     }
 }
 
-/// The fewest rows that a skinny strategy takes at a time which suffice, or the most.
-fn skinny_rows(rows: u32) -> u32 {
-    match rows {
-        0..=1 => 1,
-        2..=4 => 4,
-        _ => 16,
-    }
+/// The fewest rows at a time which suffice, or the most.
+fn skinny_rows(rows: u32, choices: &[u32]) -> u32 {
+    let enough = choices.iter().copied().filter(|choice| *choice >= rows).min();
+    enough.or(choices.iter().copied().max()).unwrap_or(1)
 }
 
 impl fmt::Display for Strategy {
@@ -386,7 +417,7 @@ impl StrategyTable {
     pub fn set(&mut self, product: ProductShape, choice: Choice) -> Result<()> {
         self.expect_possible(choice)?;
         if !choice.strategy.computes(product.pattern) {
-            let reason = "a skinny strategy computes no weight gradient";
+            let reason = "the strategy does not compute this kind of product";
             return Err(Error::Incompatible { what: choice.strategy.name(), reason });
         }
         self.exceptions.insert(product, choice);
@@ -432,10 +463,9 @@ impl StrategyTable {
         };
         let first = |strategies: &[Strategy]| strategies.iter().copied().find(is_available);
         let wanted = if self.is_cpu {
-            let skinny = (product.rows <= 4).then_some(Strategy::SkinnyLanes);
-            skinny
-                .filter(is_available)
-                .or_else(|| first(&[Strategy::LanesSubgroup, Strategy::LanesAlone]))
+            let skinny = [Strategy::SkinnySubgroup, Strategy::SkinnyLanes];
+            let lanes = [Strategy::LanesSubgroup, Strategy::LanesAlone];
+            if product.rows <= 4 { first(&skinny) } else { None }.or_else(|| first(&lanes))
         } else {
             let skinny = (product.rows <= 16).then_some(Strategy::SkinnyGroup);
             let large = ENOUGH_TILES.into_iter().filter(|(strategy, enough)| {

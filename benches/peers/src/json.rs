@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -52,14 +53,14 @@ impl From<&Measurement> for Entry {
 pub fn write(
     path: &Path,
     rig: &Rig,
-    warm_up_seconds: f64,
+    warm_up: Duration,
     results: &[Measurement],
 ) -> Result<(), String> {
     let document = Document {
         adapter: &rig.adapter,
         driver: &rig.driver,
         framework: framework::describe(),
-        warm_up_seconds,
+        warm_up_seconds: warm_up.as_secs_f64(),
         results: results.iter().map(Entry::from).collect(),
     };
     let text = serde_json::to_string_pretty(&document).map_err(|error| cannot(path, &error))?;

@@ -19,7 +19,6 @@ pub const EPSILON: f32 = 1e-8;
 
 /// What a training starts from.
 pub struct Start {
-    pub shape: Shape,
     /// X, which is the target too.
     pub input: Host,
     pub weight: Host,
@@ -33,7 +32,6 @@ impl Start {
         let Shape { batch, inputs, hidden } = shape;
         let bound = (6.0 / (f64::from(inputs) + f64::from(hidden))).sqrt() as f32;
         Self {
-            shape,
             input: Host::random(batch, inputs, 1.0, 1),
             weight: Host::random(hidden, inputs, bound, 2),
             encoder_bias: Host::random(1, hidden, bound, 3),
@@ -78,7 +76,6 @@ pub fn decode(code: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> 
 
 /// A layer in training.
 pub struct Training {
-    pub shape: Shape,
     pub layer: TiedLayer,
     pub input: Tensor<2>,
     optimizer: ModuleOptimizer,
@@ -89,7 +86,6 @@ impl Training {
     pub fn new(rig: &Rig, start: &Start) -> Self {
         let device = rig.device.clone().autodiff();
         Self {
-            shape: start.shape,
             layer: TiedLayer::new(start, &device),
             input: start.input.upload(&device),
             optimizer: AdamConfig::new().with_epsilon(EPSILON).init(),

@@ -31,12 +31,13 @@ mod timing;
 use std::error::Error;
 use std::panic;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use adapter::Rig;
 use layer::{Start, Training};
 use options::Options;
 use products::Products;
-use timing::Effort;
+use timing::{Effort, Stopwatch};
 
 fn main() -> ExitCode {
     // Burn panics where it cannot go on: in one line too.
@@ -51,22 +52,26 @@ fn benchmark(options: &Options) -> Result<(), Box<dyn Error>> {
     options.expect_writable_file()?;
     let rig = Rig::request()?;
     report::adapter(&rig);
+    let start = Instant::now();
     report::step_check(step_check::check_step(&rig)?);
+    let mut warm_up = start.elapsed();
 
     let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
     let table = report::Results::start();
-    let (mut results, mut warm_up_seconds) = (Vec::new(), 0.0);
+    let mut results = Vec::new();
     for &shape in options.shapes() {
+        let start = Instant::now();
         let mut candidates = Products::new(&rig, shape).checked()?;
         candidates.push(Training::new(&rig, &Start::new(shape)).into());
-        let measured = timing::measure(&rig, shape, candidates, effort)?;
-        table.shape(&measured);
-        warm_up_seconds += measured.warm_up_seconds;
-        results.extend(measured.results);
+        let stopwatch = Stopwatch::warmed_up(&rig, shape, candidates, effort)?;
+        warm_up += start.elapsed();
+        let here = stopwatch.measure()?;
+        table.shape(&here);
+        results.extend(here);
     }
-    report::warm_up(warm_up_seconds);
+    report::warm_up(warm_up);
     if let Some(path) = &options.json {
-        json::write(path, &rig, warm_up_seconds, &results)?;
+        json::write(path, &rig, warm_up, &results)?;
         println!("results: {}", path.display());
     }
     Ok(())

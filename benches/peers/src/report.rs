@@ -1,10 +1,12 @@
 //! What the benchmark prints.
 
+use std::time::Duration;
+
 use crate::adapter::Rig;
 use crate::framework;
 use crate::shape::Shape;
 use crate::table::{Table, digits, seconds};
-use crate::timing::Measured;
+use crate::timing::Measurement;
 
 /// Adapter, driver, framework.
 pub fn adapter(rig: &Rig) {
@@ -45,8 +47,8 @@ impl Results {
     }
 
     /// Prints what was measured at one shape.
-    pub fn shape(&self, measured: &Measured) {
-        for (index, result) in measured.results.iter().enumerate() {
+    pub fn shape(&self, results: &[Measurement]) {
+        for (index, result) in results.iter().enumerate() {
             self.table.row([
                 if index == 0 { result.shape.to_string() } else { String::new() },
                 result.kernel.name().into(),
@@ -56,14 +58,15 @@ impl Results {
                 digits(result.gflops()),
             ]);
         }
-        for result in measured.results.iter().filter(|result| !result.settled) {
+        for result in results.iter().filter(|result| !result.settled) {
             println!("{:17}{} did not come to rest in the warm-up", "", result.kernel.name());
         }
     }
 }
 
-/// How long it took to compile and to choose kernels.
-pub fn warm_up(duration: f64) {
+/// How long it took until all was ready to be measured.
+pub fn warm_up(duration: Duration) {
     println!();
-    println!("warm-up:    {}, compilation and autotune included", seconds(duration));
+    let duration = seconds(duration.as_secs_f64());
+    println!("warm-up:    {duration}: compilation, autotune, checks");
 }

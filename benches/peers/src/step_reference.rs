@@ -89,9 +89,9 @@ pub fn gradients(shape: Shape, input: &[f64], parameters: &Parameters) -> Gradie
             let back: f64 = (0..inputs).map(|i| delta(i) * weight[h * inputs + i]).sum();
             let code_delta = if active { back } else { 0.0 };
             gradients.encoder_bias[h] += code_delta;
-            for i in 0..inputs {
+            for (i, x) in x.iter().enumerate() {
                 gradients.of_decoder[h * inputs + i] += code[b * hidden + h] * delta(i);
-                gradients.of_encoder[h * inputs + i] += code_delta * x[i];
+                gradients.of_encoder[h * inputs + i] += code_delta * x;
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::shape::Shape;
 /// everything is compiled and autotune has chosen.
 const WARM_RUNS: usize = 3;
 /// By which factor they may be slower.
-const ABOUT: f64 = 1.3;
+const ABOUT: f64 = 1.5;
 /// Runs after which a candidate is measured all the same.
 const MOST_WARM_UP_RUNS: usize = 40;
 
@@ -62,36 +62,38 @@ impl Measurement {
     }
 }
 
-/// What was measured at one shape.
-pub struct Measured {
-    /// In the order of the candidates.
-    pub results: Vec<Measurement>,
-    /// What went before.
-    pub warm_up_seconds: f64,
+/// Candidates at one shape, warmed up.
+pub struct Stopwatch<'a> {
+    rig: &'a Rig,
+    shape: Shape,
+    all: Vec<Series>,
 }
 
-/// Times all candidates, in rounds in which they take turns, so that whatever changes in the meantime
-/// (a clock rate, another program) meets all of them.
-pub fn measure(
-    rig: &Rig,
-    shape: Shape,
-    candidates: Vec<Candidate>,
-    effort: Effort,
-) -> Result<Measured, String> {
-    let start = Instant::now();
-    let warm_up = |candidate| Series::warmed_up(rig, shape, candidate, effort);
-    let mut all = candidates.into_iter().map(warm_up).collect::<Result<Vec<_>, _>>()?;
-    let warm_up_seconds = start.elapsed().as_secs_f64();
-
-    let most = all.iter().map(|series| series.rounds).max().unwrap_or(0);
-    for round in 0..most {
-        for series in all.iter_mut().filter(|series| round < series.rounds) {
-            let seconds = series.run(rig)?;
-            series.samples.push(seconds);
-        }
+impl<'a> Stopwatch<'a> {
+    /// Runs every candidate until it gets no faster.
+    pub fn warmed_up(
+        rig: &'a Rig,
+        shape: Shape,
+        candidates: Vec<Candidate>,
+        effort: Effort,
+    ) -> Result<Self, String> {
+        let warm_up = |candidate| Series::warmed_up(rig, shape, candidate, effort);
+        let all = candidates.into_iter().map(warm_up).collect::<Result<_, _>>()?;
+        Ok(Self { rig, shape, all })
     }
-    let results = all.into_iter().map(|series| series.measurement(shape)).collect();
-    Ok(Measured { results, warm_up_seconds })
+
+    /// Times all candidates, in rounds in which they take turns, so that whatever changes in the
+    /// meantime (a clock rate, another program) meets all of them.
+    pub fn measure(mut self) -> Result<Vec<Measurement>, String> {
+        let most = self.all.iter().map(|series| series.rounds).max().unwrap_or(0);
+        for round in 0..most {
+            for series in self.all.iter_mut().filter(|series| round < series.rounds) {
+                let seconds = series.run(self.rig)?;
+                series.samples.push(seconds);
+            }
+        }
+        Ok(self.all.into_iter().map(|series| series.measurement(self.shape)).collect())
+    }
 }
 
 /// The samples of one candidate.
@@ -157,14 +159,13 @@ impl Series {
 
     fn measurement(mut self, shape: Shape) -> Measurement {
         self.samples.sort_by(f64::total_cmp);
-        let (low, high) =
-            (self.samples[(self.samples.len() - 1) / 2], self.samples[self.samples.len() / 2]);
+        let count = self.samples.len();
         Measurement {
             kernel: self.candidate.kernel,
             shape,
-            seconds: (low + high) / 2.0,
+            seconds: (self.samples[(count - 1) / 2] + self.samples[count / 2]) / 2.0,
             fastest: self.samples[0],
-            slowest: self.samples[self.samples.len() - 1],
+            slowest: self.samples[count - 1],
             settled: self.settled,
         }
     }
