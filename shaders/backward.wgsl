@@ -72,7 +72,11 @@ fn gradient_quad(row: u32, column: u32) -> vec4<f32> {
     return vec4<f32>(first(gradient[at.x]), first(gradient[at.y]), first(gradient[at.z]), first(gradient[at.w]));
 }
 
-fn finish(row: u32, column: u32, sum: vec4<f32>) {
+fn column_terms(column: u32) -> vec4<f32> {
+    return vec4<f32>();
+}
+
+fn finish(row: u32, column: u32, sum: vec4<f32>, terms: vec4<f32>) {
     var values = sum;
     if parameters.add != 0u {
         values += gradient_quad(row, column);

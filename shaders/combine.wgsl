@@ -29,7 +29,7 @@ fn multiply(group: vec3<u32>, local: u32) {
         for (var part = 0u; part < product.parts; part++) {
             sum += scratch[scratch_place(part, row, column)];
         }
-        finish(row, column, sum);
+        finish(row, column, sum, column_terms(column));
     }
     close(index);
 }

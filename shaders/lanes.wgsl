@@ -49,39 +49,40 @@ fn multiply(group: vec3<u32>, local: u32) {
     if REDUCTIONS == 2u {
         reduce(task, local, column, 1u);
     }
-    for (var i = 0u; i < 32u; i += 4u) {
-        deliver(task.part, task.row + i, column, sums[0]);
-        deliver(task.part, task.row + i + 1u, column, sums[1]);
-        deliver(task.part, task.row + i + 2u, column, sums[2]);
-        deliver(task.part, task.row + i + 3u, column, sums[3]);
-        sums[0] = sums[4];
-        sums[1] = sums[5];
-        sums[2] = sums[6];
-        sums[3] = sums[7];
-        sums[4] = sums[8];
-        sums[5] = sums[9];
-        sums[6] = sums[10];
-        sums[7] = sums[11];
-        sums[8] = sums[12];
-        sums[9] = sums[13];
-        sums[10] = sums[14];
-        sums[11] = sums[15];
-        sums[12] = sums[16];
-        sums[13] = sums[17];
-        sums[14] = sums[18];
-        sums[15] = sums[19];
-        sums[16] = sums[20];
-        sums[17] = sums[21];
-        sums[18] = sums[22];
-        sums[19] = sums[23];
-        sums[20] = sums[24];
-        sums[21] = sums[25];
-        sums[22] = sums[26];
-        sums[23] = sums[27];
-        sums[24] = sums[28];
-        sums[25] = sums[29];
-        sums[26] = sums[30];
-        sums[27] = sums[31];
+    let terms = terms_of(column);
+    for (var i = 0u; i < 32u; i += 8u) {
+        deliver(task.part, task.row + i, column, sums[0], terms);
+        deliver(task.part, task.row + i + 1u, column, sums[1], terms);
+        deliver(task.part, task.row + i + 2u, column, sums[2], terms);
+        deliver(task.part, task.row + i + 3u, column, sums[3], terms);
+        deliver(task.part, task.row + i + 4u, column, sums[4], terms);
+        deliver(task.part, task.row + i + 5u, column, sums[5], terms);
+        deliver(task.part, task.row + i + 6u, column, sums[6], terms);
+        deliver(task.part, task.row + i + 7u, column, sums[7], terms);
+        sums[0] = sums[8];
+        sums[1] = sums[9];
+        sums[2] = sums[10];
+        sums[3] = sums[11];
+        sums[4] = sums[12];
+        sums[5] = sums[13];
+        sums[6] = sums[14];
+        sums[7] = sums[15];
+        sums[8] = sums[16];
+        sums[9] = sums[17];
+        sums[10] = sums[18];
+        sums[11] = sums[19];
+        sums[12] = sums[20];
+        sums[13] = sums[21];
+        sums[14] = sums[22];
+        sums[15] = sums[23];
+        sums[16] = sums[24];
+        sums[17] = sums[25];
+        sums[18] = sums[26];
+        sums[19] = sums[27];
+        sums[20] = sums[28];
+        sums[21] = sums[29];
+        sums[22] = sums[30];
+        sums[23] = sums[31];
     }
     close(task.index * INVOCATIONS + local);
 }

@@ -29,6 +29,9 @@ const CROSS_ENTROPY: u32 = 3u;
 // One of the four above.
 override EPILOGUE: u32 = 0u;
 
+// Whether the epilogue's optional matrix is given: `preactivation` of ACTIVATE, `extra` of SLOPE.
+override GIVEN: u32 = 0u;
+
 struct Parameters {
     weight: View,
     input: View,
@@ -86,7 +89,10 @@ fn extra_quad(row: u32, column: u32) -> vec4<f32> {
 }
 
 // The bias is one row of plain f32 values, whatever the width: its offset counts f32.
-fn bias_quad(column: u32) -> vec4<f32> {
+fn column_terms(column: u32) -> vec4<f32> {
+    if !present(parameters.bias) {
+        return vec4<f32>();
+    }
     let last = parameters.bias.columns - 1u;
     let at = parameters.bias.offset + min(vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last));
     return vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
@@ -152,10 +158,10 @@ fn left_block(quads: Block, k: u32, which: u32) -> Block {
 // The invocation's part of the loss.
 var<private> measured: vec4<f32>;
 
-fn finish(row: u32, column: u32, sum: vec4<f32>) {
+fn finish(row: u32, column: u32, sum: vec4<f32>, bias: vec4<f32>) {
     var z = sum;
     if EPILOGUE == SLOPE {
-        if present(parameters.extra) {
+        if GIVEN == 1u {
             z += extra_quad(row, column);
         }
         if ACTIVATION != IDENTITY {
@@ -164,10 +170,8 @@ fn finish(row: u32, column: u32, sum: vec4<f32>) {
         store_output(row, column, z);
         return;
     }
-    if present(parameters.bias) {
-        z += bias_quad(column);
-    }
-    if present(parameters.preactivation) {
+    z += bias;
+    if GIVEN == 1u && EPILOGUE == ACTIVATE {
         store_preactivation(row, column, z);
     }
     let y = activate(z);

@@ -14,7 +14,9 @@
 //                              the same for four columns of the right operand
 //   left_quad(line, k)         left's row line.at.x at k…k+3 (encode and decode, for skinny.wgsl)
 //   LEFT_ACROSS, RIGHT_ACROSS  whether the operand is contiguous along k in its buffer
-//   finish(row, column, sum)   four neighbouring sums of a row, each delivered once
+//   column_terms(column)       what four columns add to every row's sums, such as a bias
+//   finish(row, column, sum, terms)
+//                              four neighbouring sums of a row, each delivered once
 //   close(invocation)          after an invocation's last `finish`
 //
 // Blocks are zero beyond the reduction's end; beyond the output's edge they hold anything, for sums
@@ -129,15 +131,23 @@ fn scratch_place(part: u32, row: u32, column: u32) -> u32 {
     return (part * parameters.product.rows + row) * quads_wide + column / 4u;
 }
 
+// What `deliver` takes for terms.
+fn terms_of(column: u32) -> vec4<f32> {
+    if PASS == PARTIAL {
+        return vec4<f32>();
+    }
+    return column_terms(column);
+}
+
 // Hands four sums over, to `finish` or to the second pass; those outside the output go nowhere.
-fn deliver(part: u32, row: u32, column: u32, sum: vec4<f32>) {
+fn deliver(part: u32, row: u32, column: u32, sum: vec4<f32>, terms: vec4<f32>) {
     if row >= parameters.product.rows || column >= parameters.product.columns {
         return;
     }
     if PASS == PARTIAL {
         scratch[scratch_place(part, row, column)] = sum;
     } else {
-        finish(row, column, sum);
+        finish(row, column, sum, terms);
     }
 }
 

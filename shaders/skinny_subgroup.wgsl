@@ -63,7 +63,7 @@ fn multiply(group: vec3<u32>, local: u32) {
             sum = select(sum, sum_of(row_3, first, second), local == 3u);
         }
         if local < SKINNY_ROWS {
-            deliver(task.part, task.row + local, column, sum);
+            deliver(task.part, task.row + local, column, sum, terms_of(column));
         }
     }
     close(task.index * INVOCATIONS + local);

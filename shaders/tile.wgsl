@@ -200,19 +200,21 @@ fn multiply(group: vec3<u32>, local: u32) {
     let c = local % WIDE;
     let row = task.row + 4u * r;
     let column = task.column + 4u * c;
+    let terms = terms_of(column);
     if TILE == 32u {
-        deliver(task.part, row, column, sums[0]);
-        deliver(task.part, row + 1u, column, sums[1]);
-        deliver(task.part, row + 2u, column, sums[2]);
-        deliver(task.part, row + 3u, column, sums[3]);
+        deliver(task.part, row, column, sums[0], terms);
+        deliver(task.part, row + 1u, column, sums[1], terms);
+        deliver(task.part, row + 2u, column, sums[2], terms);
+        deliver(task.part, row + 3u, column, sums[3], terms);
     } else {
+        let far_terms = terms_of(column + TILE / 2u);
         // Two rows at a time, the sums moving up, so that every index is a constant.
         for (var i = 0u; i < 4u; i++) {
             let at = row + i / 2u * (TILE / 2u) + i % 2u * 2u;
-            deliver(task.part, at, column, sums[0]);
-            deliver(task.part, at, column + TILE / 2u, sums[1]);
-            deliver(task.part, at + 1u, column, sums[2]);
-            deliver(task.part, at + 1u, column + TILE / 2u, sums[3]);
+            deliver(task.part, at, column, sums[0], terms);
+            deliver(task.part, at, column + TILE / 2u, sums[1], far_terms);
+            deliver(task.part, at + 1u, column, sums[2], terms);
+            deliver(task.part, at + 1u, column + TILE / 2u, sums[3], far_terms);
             sums[0] = sums[4];
             sums[1] = sums[5];
             sums[2] = sums[6];

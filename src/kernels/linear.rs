@@ -31,9 +31,11 @@ pub(super) const OPERAND_GROUP: &[Binding] = &[
 
 /// Of encode, which ends in no loss, and of decode.
 pub(super) const OVERRIDES: &[Override] =
-    &[Activation::OVERRIDE, Override::free("EPILOGUE", &[0, 1])];
+    &[Activation::OVERRIDE, Override::free("EPILOGUE", &[0, 1]), GIVEN];
 pub(super) const OVERRIDES_WITH_LOSSES: &[Override] =
-    &[Activation::OVERRIDE, Override::free("EPILOGUE", &[0, 1, 2, 3])];
+    &[Activation::OVERRIDE, Override::free("EPILOGUE", &[0, 1, 2, 3]), GIVEN];
+
+const GIVEN: Override = Override::free("GIVEN", &[0, 1]);
 
 uniform! {
     struct Parameters {
@@ -170,6 +172,16 @@ struct Operation<'a> {
 }
 
 impl Operation<'_> {
+    /// Whether there is the optional matrix of the epilogue.
+    fn is_given(&self) -> bool {
+        let is_there = |matrix: Option<&Matrix>| matrix.is_some_and(|matrix| !matrix.is_empty());
+        match self.epilogue {
+            ACTIVATE => is_there(self.preactivation),
+            SLOPE => is_there(self.extra),
+            _ => false,
+        }
+    }
+
     fn has_losses(&self) -> bool {
         self.epilogue == SQUARED_ERROR || self.epilogue == CROSS_ENTROPY
     }
@@ -300,7 +312,8 @@ impl Kernels {
             padding_0: 0,
             padding_1: 0,
         };
-        let overrides = [operation.activation.code(), operation.epilogue];
+        let overrides =
+            [operation.activation.code(), operation.epilogue, f64::from(operation.is_given())];
         let group = Some(weight.bind_group());
         let commands =
             self.multiply(direction.shader, &plan, &operands, group, &overrides, parameters)?;
