@@ -10,7 +10,7 @@ mod activation;
 mod activation_gradient;
 mod adam;
 mod backward;
-mod bias_gradient;
+mod column_sums;
 mod commands;
 mod core;
 mod cross_entropy;
@@ -23,7 +23,6 @@ mod moments;
 mod operands;
 mod sgd;
 mod squared_error;
-mod sum;
 mod tile;
 mod weight;
 
@@ -32,13 +31,12 @@ pub use self::activation::Activation;
 pub use self::activation_gradient::ActivationGradient;
 pub use self::adam::{AdamSettings, AdamState, AdamUpdate};
 pub use self::backward::{Backward, Contributions};
-pub use self::bias_gradient::BiasGradient;
+pub use self::column_sums::{BiasGradient, ColumnSums, Sum};
 pub use self::commands::Commands;
 pub use self::core::{KernelOptions, Kernels};
 pub use self::linear::{Gradient, Linear};
 pub use self::loss::{LossGradient, Reduction};
 pub use self::sgd::{SgdSettings, SgdState, SgdUpdate};
-pub use self::sum::Sum;
 pub use self::weight::Weight;
 
 use crate::shader::Shader;
@@ -49,10 +47,9 @@ pub const SHADERS: &[&Shader] = &[
     &decode::SHADER,
     &backward::SHADER,
     &activation_gradient::SHADER,
-    &bias_gradient::SHADER,
+    &column_sums::SHADER,
     &squared_error::SHADER,
     &cross_entropy::SHADER,
-    &sum::SHADER,
     &sgd::SHADER,
     &adam::SHADER,
 ];
