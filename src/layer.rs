@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::halves::{Decoder, Encoder};
 use crate::init::{Init, Side};
 use crate::kernels::{
-    Accumulate, Activation, ActivationGradient, Backward, BiasGradient, Commands, Contributions,
-    Gradient, Kernels, Weight,
+    Accumulate, Activation, ActivationGradient, Backward, BiasGradient, ColumnSums, Commands,
+    Contributions, Gradient, Kernels, Sum, Weight,
 };
 use crate::matrix::Matrix;
 use crate::parameters::Parameters;
@@ -187,11 +187,21 @@ impl TiedLinear {
     /// As the kernels that it runs, and [`Error::Missing`] where the layer has a bias that
     /// `gradients` lacks.
     pub fn backward(&self, call: &LayerBackward<'_>) -> Result<Commands> {
+        self.backward_with_total(call, None)
+    }
+
+    /// The same with the last pass of a loss in the dispatch of the biases' gradients; errors have the
+    /// names of [`Sum`]'s fields.
+    pub(crate) fn backward_with_total(
+        &self,
+        call: &LayerBackward<'_>,
+        total: Option<Sum<'_>>,
+    ) -> Result<Commands> {
         let (output_delta, commands) = self.output_delta(call)?;
         let commands = commands
             .then(self.code_delta(call, output_delta)?)
             .then(self.weight_gradient(call, output_delta)?)
-            .then(self.bias_gradients(call, output_delta)?);
+            .then(self.column_sums(call, output_delta, total)?);
         let Some(input_gradient) = call.input_gradient else { return Ok(commands) };
         let product = Gradient::new(&call.tape.code_delta, input_gradient);
         let product = self.kernels().input_gradient(self.weight(), &product).map_err(|error| {
@@ -269,33 +279,54 @@ impl TiedLinear {
         self.kernels().backward(&backward).map_err(|error| error.renamed(&names))
     }
 
-    /// db and dc, where the layer has these biases.
-    fn bias_gradients(&self, call: &LayerBackward<'_>, output_delta: &Matrix) -> Result<Commands> {
-        let (tape, gradients, accumulate) = (call.tape, call.gradients, call.accumulate);
+    /// db and dc, where the layer has these biases, and a loss's total.
+    fn column_sums(
+        &self,
+        call: &LayerBackward<'_>,
+        output_delta: &Matrix,
+        total: Option<Sum<'_>>,
+    ) -> Result<Commands> {
+        let &LayerBackward { tape, gradients, accumulate, .. } = call;
         let encoder = (
             self.encoder.bias(),
-            gradients.encoder_bias.as_ref(),
+            "gradients.encoder_bias",
+            &gradients.encoder_bias,
             &tape.code_delta,
-            [["gradient", "gradients.encoder_bias"], ["delta", "tape.code_delta"]],
         );
-        let decoder = (
-            self.decoder.bias(),
-            gradients.decoder_bias.as_ref(),
-            output_delta,
-            [["gradient", "gradients.decoder_bias"], ["delta", self.name_of_output_delta(call)]],
-        );
-        let mut commands = Commands::default();
-        for (bias, gradient, delta, names) in [encoder, decoder] {
-            if bias.is_some() {
-                let operand = names[0][1];
+        let decoder =
+            (self.decoder.bias(), "gradients.decoder_bias", &gradients.decoder_bias, output_delta);
+        let [encoder_bias, decoder_bias] =
+            [encoder, decoder].map(|(bias, operand, gradient, delta)| {
                 let missing = Error::Missing { operand, reason: "the layer has this bias" };
-                let gradient = gradient.ok_or(missing)?;
-                let sum = BiasGradient { delta, gradient, accumulate };
-                let sum = self.kernels().bias_gradient(&sum);
-                commands = commands.then(sum.map_err(|error| error.renamed(&names))?);
-            }
-        }
-        Ok(commands)
+                let part = |gradient| BiasGradient { delta, gradient, accumulate };
+                bias.map(|_| gradient.as_ref().map(part).ok_or(missing)).transpose()
+            });
+        let sums = ColumnSums { encoder_bias: encoder_bias?, decoder_bias: decoder_bias?, total };
+        let commands = match self.kernels().column_sums(&sums) {
+            // In a dispatch each, gradients may share a buffer with each other or the other's delta.
+            Err(Error::Aliased { .. }) => self.column_sums_apart(&sums),
+            result => result,
+        };
+        let names = [
+            ["encoder_delta", "tape.code_delta"],
+            ["encoder_gradient", "gradients.encoder_bias"],
+            ["decoder_delta", self.name_of_output_delta(call)],
+            ["decoder_gradient", "gradients.decoder_bias"],
+        ];
+        commands.map_err(|error| error.renamed(&names))
+    }
+
+    /// A dispatch for each part.
+    fn column_sums_apart(&self, sums: &ColumnSums<'_>) -> Result<Commands> {
+        let &ColumnSums { encoder_bias, decoder_bias, total } = sums;
+        let parts = [
+            ColumnSums { encoder_bias, ..ColumnSums::default() },
+            ColumnSums { decoder_bias, ..ColumnSums::default() },
+            ColumnSums { total, ..ColumnSums::default() },
+        ];
+        parts.iter().try_fold(Commands::default(), |commands, part| {
+            Ok(commands.then(self.kernels().column_sums(part)?))
+        })
     }
 }
 
