@@ -964,6 +964,18 @@ fn operands_of_a_layer_have_the_names_that_its_caller_gave_them() {
         parts.tape.code_delta = view_at(parts.gradients.weight.buffer(), 0, batch, hidden);
         let want = aliased("gradients.weight", "tape.code_delta");
         expect_error("backward", parts.backward(), want);
+
+        let new = || LayerParts::with_activations(&rig.kernels, [Tanh, Sigmoid]);
+        let mut parts = new();
+        let delta = parts.tape.code_delta.buffer();
+        parts.gradients.encoder_bias = Some(view_at(delta, 0, 1, hidden));
+        let want = aliased("gradients.encoder_bias", "tape.code_delta");
+        expect_error("backward", parts.backward(), want);
+        let mut parts = new();
+        let delta = parts.tape.output_delta.buffer();
+        parts.gradients.decoder_bias = Some(view_at(delta, 0, 1, inputs));
+        let want = aliased("gradients.decoder_bias", "tape.output_delta");
+        expect_error("backward", parts.backward(), want);
     });
 }
 
