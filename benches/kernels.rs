@@ -12,7 +12,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tied_linear::headless::Gpu;
 use tied_linear::kernels::{
-    AdamSettings, Backward, BiasGradient, Gradient, Linear, LossGradient, SgdSettings,
+    AdamSettings, Backward, BiasGradient, ColumnSums, Gradient, Linear, LossGradient, SgdSettings,
+    Sum,
 };
 use tied_linear::{
     Accumulate, Commands, Contributions, Gradients, KernelOptions, Kernels, Matrix, Optimizer,
@@ -67,7 +68,9 @@ fn commands(
         (kernels.zeros("codes", batch, hidden)?, kernels.zeros("outputs", batch, inputs)?);
     let loss = kernels.zeros("loss", 1, 1)?;
     let measure = LossGradient::new(&x, &target, &loss).with_delta(Some(&outputs));
-    let bias = kernels.zeros("bias gradient", 1, inputs)?;
+    let [b, c] = [hidden, inputs].map(|columns| kernels.zeros("bias gradient", 1, columns));
+    let (b, c) = (b?, c?);
+    let partials = random(kernels, 1, 1024, 4)?;
     let accumulate = Accumulate::Overwrite;
     let backward = Backward {
         code: &h,
@@ -86,14 +89,18 @@ fn commands(
     let step =
         TrainingStep::new(&layer, &adam, &gradients, &x, &target, TrainingOptions::default())?;
     let step = step.gradient_commands().clone().then(step.update_commands().clone());
-    let of_bias = BiasGradient { delta: &target, gradient: &bias, accumulate };
+    let sums = ColumnSums {
+        encoder_bias: Some(BiasGradient { delta: &h, gradient: &b, accumulate }),
+        decoder_bias: Some(BiasGradient { delta: &target, gradient: &c, accumulate }),
+        total: Some(Sum { partials: &partials, scale: 1.0, total: &loss }),
+    };
     Ok(vec![
         ("encode", kernels.encode(weight, &Linear::new(&x, &codes))?),
         ("decode", kernels.decode(weight, &Linear::new(&h, &outputs))?),
         ("code_gradient", kernels.code_gradient(weight, &Gradient::new(&x, &codes))?),
         ("backward", kernels.backward(&backward)?),
         ("input_gradient", kernels.input_gradient(weight, &Gradient::new(&h, &outputs))?),
-        ("bias_gradient", kernels.bias_gradient(&of_bias)?),
+        ("column_sums", kernels.column_sums(&sums)?),
         ("squared_error", kernels.squared_error(&measure)?),
         ("cross_entropy", kernels.cross_entropy(&measure)?),
         ("sgd", sgd.update(&pairs)?),

@@ -7,8 +7,8 @@
 // the gradient goes straight on to the pre-activation, so that no kernel of its own is needed.
 //
 // A workgroup of 256 invocations takes quads group·256+local, then on by the whole grid; its values
-// are added in a tree of fixed shape into partials[group] (unscaled), which sum.wgsl adds up and
-// scales. There are at most 1,024 workgroups.
+// are added in a tree of fixed shape into partials[group] (unscaled), which column_sums.wgsl adds up
+// and scales. There are at most 1,024 workgroups.
 //
 // Needs scalar.wgsl or vector.wgsl, matrix.wgsl, activation.wgsl and loss.wgsl before it.
 // Tests: squared_error.rs, cross_entropy.rs.

@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::halves::{Decoder, Encoder};
 use crate::init::{Init, Side};
 use crate::kernels::{
-    Accumulate, Activation, ActivationGradient, Backward, BiasGradient, Commands, Contributions,
-    Gradient, Kernels, Weight,
+    Accumulate, Activation, ActivationGradient, Backward, BiasGradient, ColumnSums, Commands,
+    Contributions, Gradient, Kernels, Linear, Loss, LossProduct, Reduction, Sum, Weight,
 };
 use crate::matrix::Matrix;
 use crate::parameters::Parameters;
@@ -180,6 +180,30 @@ impl TiedLinear {
         Ok(encode.then(decode))
     }
 
+    /// Encode `input`, decode, and go on to the loss against `target` and its gradient dA, all into
+    /// the tape but the output, which is not kept. Also returns the loss's values, to be added up.
+    pub(crate) fn forward_to_loss(
+        &self,
+        input: &Matrix,
+        tape: &Tape,
+        target: &Matrix,
+        loss: Loss,
+        reduction: Reduction,
+    ) -> Result<(Commands, Matrix)> {
+        let encode = self
+            .encoder
+            .encode(input, &tape.code, tape.code_preactivation.as_ref())
+            .map_err(|error| error.renamed(TAPE_OF_ENCODE))?;
+        let linear = Linear::new(&tape.code, &tape.output_delta)
+            .with_bias(self.decoder.bias())
+            .with_activation(self.decoder.activation());
+        let decode = LossProduct { linear, target, loss, reduction };
+        let names = [["input", "tape.code"], ["output", "tape.output_delta"]];
+        let decode = self.kernels().decode_with_loss(self.weight(), &decode);
+        let (decode, values) = decode.map_err(|error| error.renamed(&names))?;
+        Ok((encode.then(decode), values))
+    }
+
     /// All gradients, from that of the output; see [`LayerBackward`].
     ///
     /// # Errors
@@ -187,11 +211,21 @@ impl TiedLinear {
     /// As the kernels that it runs, and [`Error::Missing`] where the layer has a bias that
     /// `gradients` lacks.
     pub fn backward(&self, call: &LayerBackward<'_>) -> Result<Commands> {
+        self.backward_with_total(call, None)
+    }
+
+    /// The same with the last pass of a loss in the dispatch of the biases' gradients; errors have the
+    /// names of [`Sum`]'s fields.
+    pub(crate) fn backward_with_total(
+        &self,
+        call: &LayerBackward<'_>,
+        total: Option<Sum<'_>>,
+    ) -> Result<Commands> {
         let (output_delta, commands) = self.output_delta(call)?;
         let commands = commands
             .then(self.code_delta(call, output_delta)?)
             .then(self.weight_gradient(call, output_delta)?)
-            .then(self.bias_gradients(call, output_delta)?);
+            .then(self.column_sums(call, output_delta, total)?);
         let Some(input_gradient) = call.input_gradient else { return Ok(commands) };
         let product = Gradient::new(&call.tape.code_delta, input_gradient);
         let product = self.kernels().input_gradient(self.weight(), &product).map_err(|error| {
@@ -269,33 +303,54 @@ impl TiedLinear {
         self.kernels().backward(&backward).map_err(|error| error.renamed(&names))
     }
 
-    /// db and dc, where the layer has these biases.
-    fn bias_gradients(&self, call: &LayerBackward<'_>, output_delta: &Matrix) -> Result<Commands> {
-        let (tape, gradients, accumulate) = (call.tape, call.gradients, call.accumulate);
+    /// db and dc, where the layer has these biases, and a loss's total.
+    fn column_sums(
+        &self,
+        call: &LayerBackward<'_>,
+        output_delta: &Matrix,
+        total: Option<Sum<'_>>,
+    ) -> Result<Commands> {
+        let &LayerBackward { tape, gradients, accumulate, .. } = call;
         let encoder = (
             self.encoder.bias(),
-            gradients.encoder_bias.as_ref(),
+            "gradients.encoder_bias",
+            &gradients.encoder_bias,
             &tape.code_delta,
-            [["gradient", "gradients.encoder_bias"], ["delta", "tape.code_delta"]],
         );
-        let decoder = (
-            self.decoder.bias(),
-            gradients.decoder_bias.as_ref(),
-            output_delta,
-            [["gradient", "gradients.decoder_bias"], ["delta", self.name_of_output_delta(call)]],
-        );
-        let mut commands = Commands::default();
-        for (bias, gradient, delta, names) in [encoder, decoder] {
-            if bias.is_some() {
-                let operand = names[0][1];
+        let decoder =
+            (self.decoder.bias(), "gradients.decoder_bias", &gradients.decoder_bias, output_delta);
+        let [encoder_bias, decoder_bias] =
+            [encoder, decoder].map(|(bias, operand, gradient, delta)| {
                 let missing = Error::Missing { operand, reason: "the layer has this bias" };
-                let gradient = gradient.ok_or(missing)?;
-                let sum = BiasGradient { delta, gradient, accumulate };
-                let sum = self.kernels().bias_gradient(&sum);
-                commands = commands.then(sum.map_err(|error| error.renamed(&names))?);
-            }
-        }
-        Ok(commands)
+                let part = |gradient| BiasGradient { delta, gradient, accumulate };
+                bias.map(|_| gradient.as_ref().map(part).ok_or(missing)).transpose()
+            });
+        let sums = ColumnSums { encoder_bias: encoder_bias?, decoder_bias: decoder_bias?, total };
+        let commands = match self.kernels().column_sums(&sums) {
+            // In a dispatch each, gradients may share a buffer with each other or the other's delta.
+            Err(Error::Aliased { .. }) => self.column_sums_apart(&sums),
+            result => result,
+        };
+        let names = [
+            ["encoder_delta", "tape.code_delta"],
+            ["encoder_gradient", "gradients.encoder_bias"],
+            ["decoder_delta", self.name_of_output_delta(call)],
+            ["decoder_gradient", "gradients.decoder_bias"],
+        ];
+        commands.map_err(|error| error.renamed(&names))
+    }
+
+    /// A dispatch for each part.
+    fn column_sums_apart(&self, sums: &ColumnSums<'_>) -> Result<Commands> {
+        let &ColumnSums { encoder_bias, decoder_bias, total } = sums;
+        let parts = [
+            ColumnSums { encoder_bias, ..ColumnSums::default() },
+            ColumnSums { decoder_bias, ..ColumnSums::default() },
+            ColumnSums { total, ..ColumnSums::default() },
+        ];
+        parts.iter().try_fold(Commands::default(), |commands, part| {
+            Ok(commands.then(self.kernels().column_sums(part)?))
+        })
     }
 }
 
@@ -321,7 +376,8 @@ fn name_of_saved(
 pub struct Tape {
     /// H, \[batch, hidden\].
     pub code: Matrix,
-    /// Y, \[batch, inputs\].
+    /// Y, \[batch, inputs\]; without rows in the tape of a [`TrainingStep`](crate::TrainingStep), which
+    /// does not keep it.
     pub output: Matrix,
     /// f's input, \[batch, hidden\], where f′ is computed from it.
     pub code_preactivation: Option<Matrix>,
@@ -341,17 +397,31 @@ impl Tape {
     ///
     /// As [`Kernels::zeros`].
     pub fn new(layer: &TiedLinear, batch: u32) -> Result<Self> {
+        let (kernels, inputs) = (layer.kernels(), layer.weight().inputs());
+        let keep = layer.decoder.activation().needs_preactivation();
+        let preactivation =
+            keep.then(|| kernels.zeros("output preactivation", batch, inputs)).transpose()?;
+        let output = kernels.zeros("output", batch, inputs)?;
+        Ok(Self {
+            output,
+            output_preactivation: preactivation,
+            ..Self::without_output(layer, batch)?
+        })
+    }
+
+    /// The same but for the output, which has no rows, and g's input.
+    pub(crate) fn without_output(layer: &TiedLinear, batch: u32) -> Result<Self> {
         let kernels = layer.kernels();
         let (hidden, inputs) = (layer.weight().hidden(), layer.weight().inputs());
-        let kept = |activation: Activation, name, columns| {
-            let keep = activation.needs_preactivation();
-            keep.then(|| kernels.zeros(name, batch, columns)).transpose()
-        };
+        let keep = layer.encoder.activation().needs_preactivation();
+        let code = kernels.zeros("code", batch, hidden)?;
         Ok(Self {
-            code: kernels.zeros("code", batch, hidden)?,
-            output: kernels.zeros("output", batch, inputs)?,
-            code_preactivation: kept(layer.encoder.activation(), "code preactivation", hidden)?,
-            output_preactivation: kept(layer.decoder.activation(), "output preactivation", inputs)?,
+            output: Matrix::new(code.buffer(), 0, inputs)?,
+            code,
+            code_preactivation: keep
+                .then(|| kernels.zeros("code preactivation", batch, hidden))
+                .transpose()?,
+            output_preactivation: None,
             code_delta: kernels.zeros("code delta", batch, hidden)?,
             output_delta: kernels.zeros("output delta", batch, inputs)?,
         })

@@ -53,7 +53,7 @@
 //! ```text
 //! dA = dY ⊙ g′        dc = Σ_batch dA
 //! dH = dA·Wᵀ          (plus a gradient for H that the caller may give)
-//! dZ = dH ⊙ f′        db = Σ_batch dZ
+//! dZ = dH ⊙ f′        db = Σ_batch dZ, in one dispatch with dc
 //! dW = Hᵀ·dA + dZᵀ·X  one dispatch: both reductions into the same sums, one store
 //! dX = dZ·W           on request
 //! ```

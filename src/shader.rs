@@ -48,11 +48,10 @@ sources! {
     DECODE = "decode.wgsl";
     BACKWARD = "backward.wgsl";
     ACTIVATION_GRADIENT = "activation_gradient.wgsl";
-    BIAS_GRADIENT = "bias_gradient.wgsl";
+    COLUMN_SUMS = "column_sums.wgsl";
     MEASURE = "measure.wgsl";
     SQUARED_ERROR = "squared_error.wgsl";
     CROSS_ENTROPY = "cross_entropy.wgsl";
-    SUM = "sum.wgsl";
     SGD = "sgd.wgsl";
     ADAM = "adam.wgsl";
 }

@@ -1,9 +1,7 @@
 //! [`TrainingStep`]: forward, loss, backward and update of one tied layer, prepared once.
 
 use crate::error::{Error, Result};
-use crate::kernels::{
-    Accumulate, Activation, Commands, Contributions, Loss, LossGradient, Reduction,
-};
+use crate::kernels::{Accumulate, Activation, Commands, Contributions, Loss, Reduction, Sum};
 use crate::layer::{Gradients, LayerBackward, Tape, TiedLinear};
 use crate::matrix::Matrix;
 use crate::optimizer::Optimizer;
@@ -50,6 +48,10 @@ impl TrainingOptions {
 
 /// One training step of a tied layer on one batch, prepared: record it as often as you like.
 ///
+/// A step is six dispatches: encode; decode, which goes straight on to the loss and its gradient; the
+/// code's gradient; the weight's; the biases', with the loss's total; the update. A product whose
+/// reduction is split ([`StrategyTable`](crate::StrategyTable)) takes one more.
+///
 /// The batch is the contents of `input` and `target` when the commands run; write new samples there
 /// for the next batch. Every step has buffers of its own for activations; gradients can be shared by
 /// steps that run one after the other.
@@ -83,10 +85,8 @@ impl TrainingStep {
         target: &Matrix,
         options: TrainingOptions,
     ) -> Result<Self> {
-        let kernels = layer.kernels();
-        let tape = Tape::new(layer, input.rows())?;
-        let loss = kernels.zeros("loss", 1, 1)?;
-        let forward = layer.forward(input, &tape)?;
+        let tape = Tape::without_output(layer, input.rows())?;
+        let loss = layer.kernels().zeros("loss", 1, 1)?;
         let g = layer.decoder().activation();
         if options.loss == Loss::BinaryCrossEntropy && g != Activation::Identity {
             return Err(Error::Incompatible {
@@ -94,20 +94,16 @@ impl TrainingStep {
                 reason: "the binary cross-entropy takes logits, so it must be the identity",
             });
         }
-        let measure = LossGradient::new(&tape.output, target, &loss)
-            .with_reduction(options.reduction)
-            .with_delta(Some(&tape.output_delta))
-            .through(g, tape.saved_output(g));
-        let measure = match options.loss {
-            Loss::SquaredError => kernels.squared_error(&measure)?,
-            Loss::BinaryCrossEntropy => kernels.cross_entropy(&measure)?,
-        };
+        let (forward, values) =
+            layer.forward_to_loss(input, &tape, target, options.loss, options.reduction)?;
+        let scale = options.reduction.scale(target.len());
+        let total = Sum { partials: &values, scale, total: &loss };
         let backward = LayerBackward::new(input, &tape, gradients)
             .with_contributions(options.contributions)
             .with_accumulate(options.accumulate);
-        let backward = layer.backward(&backward)?;
+        let backward = layer.backward_with_total(&backward, Some(total))?;
         let update_commands = optimizer.update(&gradients.pairs(layer))?;
-        let gradient_commands = forward.then(measure).then(backward);
+        let gradient_commands = forward.then(backward);
         Ok(Self { tape, loss, gradient_commands, update_commands })
     }
 
@@ -132,7 +128,8 @@ impl TrainingStep {
         &self.loss
     }
 
-    /// The activations and deltas of the step that ran last.
+    /// The code and the deltas of the step that ran last. The output is not kept: the loss is part of
+    /// the decoder's dispatch.
     pub fn tape(&self) -> &Tape {
         &self.tape
     }

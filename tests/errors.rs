@@ -11,8 +11,8 @@ use common::calls::{Blamed, CALLS, Call, Operand, Operands, Role, SMALL, Sizes, 
 use common::{Place, Rig, USAGES, buffer, on_every_adapter, once_per_adapter, shares};
 use tied_linear::headless::Gpu;
 use tied_linear::kernels::{
-    Accumulate, AdamSettings, AdamState, AdamUpdate, Backward, BiasGradient, Contributions,
-    Gradient, Linear, LossGradient, SHADERS, SgdSettings, SgdState, SgdUpdate,
+    Accumulate, AdamSettings, AdamState, AdamUpdate, Backward, BiasGradient, ColumnSums,
+    Contributions, Gradient, Linear, LossGradient, SHADERS, SgdSettings, SgdState, SgdUpdate,
 };
 use tied_linear::{
     Activation, Decoder, ElementType, Encoder, Error, Gradients, KernelOptions, Kernels,
@@ -293,6 +293,8 @@ fn three_and_five_workgroups(call: &str) -> Option<[Sizes; 2]> {
     Some(match call {
         "encode" | "code_gradient" | "backward" | "bias_gradient" => [sizes(2, 150), sizes(2, 257)],
         "decode" | "input_gradient" => [sizes(150, 2), sizes(257, 2)],
+        // One for the total, and a sum each.
+        "column_sums" => [sizes(2, 2), sizes(2, 150)],
         "activation_gradient" | "sgd" | "adam" => [sizes(600, 5), sizes(1021, 5)],
         // These take no more workgroups than one dimension allows.
         "squared_error" | "cross_entropy" => [sizes(1800, 1), sizes(4000, 1)],
@@ -356,6 +358,11 @@ fn without_workgroups(rig: &Rig) -> Rig {
 
 const NO_WORKGROUPS: &str = "max_compute_workgroups_per_dimension, squared";
 
+/// The workgroups of a call on small matrices.
+fn least(call: &Call) -> u64 {
+    if call.name == "column_sums" { 3 } else { 1 }
+}
+
 #[test]
 fn a_device_without_workgroups_is_refused_by_every_call() {
     once_per_adapter(|rig| {
@@ -365,7 +372,7 @@ fn a_device_without_workgroups_is_refused_by_every_call() {
             let operands = Operands::new(rig, call, SMALL);
             let before = operands.bits(rig);
             let result = (call.make)(&rig.kernels, &operands);
-            expect_error(call.name, result, limit(call.shader, NO_WORKGROUPS, 1, 0));
+            expect_error(call.name, result, limit(call.shader, NO_WORKGROUPS, least(call), 0));
             assert_eq!(operands.bits(rig), before, "{} wrote something", call.name);
         }
         let parts = LayerParts::new(&rig.kernels);
@@ -386,11 +393,14 @@ fn a_device_without_workgroups_is_refused_by_every_call() {
                     assert!(result.expect(call.name).is_empty(), "{}", call.name);
                 }
                 "squared_error" | "cross_entropy" => {
-                    expect_error(call.name, result, refused("sum"));
+                    expect_error(call.name, result, refused("column_sums"));
                 }
                 // What an empty batch adds up to is zeros, which somebody has to write; the others
                 // have no batch.
-                _ => expect_error(call.name, result, refused(call.shader)),
+                _ => {
+                    let want = limit(call.shader, NO_WORKGROUPS, least(call), 0);
+                    expect_error(call.name, result, want);
+                }
             }
         }
     });
@@ -438,6 +448,13 @@ fn calls_take_as_many_workgroups_as_their_shares_make() {
                     (sizes(300, 3, COLUMNS), 1),
                     (sizes(3, 3, COLUMNS + 1), 2),
                     (sizes(3, 3, 2 * COLUMNS), 2),
+                ],
+                // One more for the total.
+                "column_sums" => vec![
+                    (sizes(300, COLUMNS, COLUMNS), 3),
+                    (sizes(3, COLUMNS, COLUMNS + 1), 4),
+                    (sizes(3, COLUMNS + 1, COLUMNS), 4),
+                    (sizes(3, 2 * COLUMNS, 3 * COLUMNS), 6),
                 ],
                 // One, or as many as the limit allows.
                 _ => continue,
@@ -517,8 +534,8 @@ fn a_product_that_the_driver_would_cut_short_is_refused_and_the_longest_other_is
 fn a_gradient_over_a_batch_that_the_driver_would_cut_short_is_right_or_refused() {
     on_every_adapter(|rig| {
         let kernels = &rig.kernels;
-        // 65,535 times 128 rows, the ones that bias_gradient.wgsl takes in an iteration.
-        const ROWS: u32 = 65_535 * 128;
+        // 65,535 times 64 rows, the ones that column_sums.wgsl takes in an iteration.
+        const ROWS: u32 = 65_535 * 64;
         // More than a product may have terms.
         const BATCH: u32 = 270_001;
         let all = kernels.matrix("ones", ROWS, 1, &vec![1.0; ROWS as usize]).unwrap();
@@ -538,12 +555,20 @@ fn a_gradient_over_a_batch_that_the_driver_would_cut_short_is_right_or_refused()
             }
         };
         for (accumulate, before) in [(Accumulate::Overwrite, 0.0), (Accumulate::Add, 3.0)] {
-            for rows in [ROWS - 128 * 8, ROWS - 128 * 3, ROWS] {
-                let what = format!("bias_gradient of {rows} rows, {accumulate:?}");
+            for rows in [ROWS - 64 * 8, ROWS - 64 * 3, ROWS] {
                 let delta = &ones(&all, rows, 1);
-                let call = BiasGradient { delta, gradient: &gradient, accumulate };
+                let part = Some(BiasGradient { delta, gradient: &gradient, accumulate });
                 let want = before + f64::from(rows);
-                expect(&what, kernels.bias_gradient(&call), want);
+                for (half, sums) in [
+                    ("encoder", ColumnSums { encoder_bias: part, ..ColumnSums::default() }),
+                    ("decoder", ColumnSums { decoder_bias: part, ..ColumnSums::default() }),
+                ] {
+                    let what = format!("the {half}'s bias, {rows} rows, {accumulate:?}");
+                    let result = kernels.column_sums(&sums);
+                    // What is certain to be right is not refused.
+                    assert!(rows > ROWS - 64 * 8 || result.is_ok(), "{what}: refused");
+                    expect(&what, result, want);
+                }
             }
             for (contributions, terms) in
                 [(Contributions::Both, 2.0), (Contributions::Encoder, 1.0)]
@@ -938,6 +963,18 @@ fn operands_of_a_layer_have_the_names_that_its_caller_gave_them() {
         let mut parts = LayerParts::with_activations(&rig.kernels, [Tanh, Sigmoid]);
         parts.tape.code_delta = view_at(parts.gradients.weight.buffer(), 0, batch, hidden);
         let want = aliased("gradients.weight", "tape.code_delta");
+        expect_error("backward", parts.backward(), want);
+
+        let new = || LayerParts::with_activations(&rig.kernels, [Tanh, Sigmoid]);
+        let mut parts = new();
+        let delta = parts.tape.code_delta.buffer();
+        parts.gradients.encoder_bias = Some(view_at(delta, 0, 1, hidden));
+        let want = aliased("gradients.encoder_bias", "tape.code_delta");
+        expect_error("backward", parts.backward(), want);
+        let mut parts = new();
+        let delta = parts.tape.output_delta.buffer();
+        parts.gradients.decoder_bias = Some(view_at(delta, 0, 1, inputs));
+        let want = aliased("gradients.decoder_bias", "tape.output_delta");
         expect_error("backward", parts.backward(), want);
     });
 }

@@ -9,7 +9,7 @@ use common::{
 use tied_linear::kernels::{self, ActivationGradient, BiasGradient, Gradient, Linear};
 use tied_linear::{
     Accumulate, Activation, Commands, Contributions, Decoder, Encoder, Error, Gradients,
-    LayerBackward, Matrix, Parameters, Tape, TiedLinear, TiedLinearOptions, Weight,
+    LayerBackward, Layout, Matrix, Parameters, Tape, TiedLinear, TiedLinearOptions, Weight,
 };
 
 const CONTRIBUTIONS: [Contributions; 3] =
@@ -780,6 +780,34 @@ fn all_ways_of_construction_agree_bit_for_bit() {
     });
 }
 
+/// A dispatch cannot write to a buffer twice, but two can.
+#[test]
+fn the_biases_gradients_may_share_a_buffer() {
+    on_every_adapter(|rig| {
+        for [b, c] in [[true, true], [true, false], [false, true]] {
+            let case = Case { biases: [b, c], ..Case::large() };
+            let problem = Problem::new(case);
+            let apart = Setup::new(rig, &problem);
+            apart.run();
+            let mut shared = Setup::new(rig, &problem);
+            let [_, hidden, inputs] = case.shape;
+            let buffer = rig.poisoned(2, hidden.max(inputs), Place::Odd);
+            let of_row = |row: u32, columns| {
+                let layout = buffer.row_range(row..row + 1).unwrap().layout();
+                Matrix::view(buffer.buffer(), Layout { columns, ..layout }).unwrap()
+            };
+            shared.gradients.encoder_bias = b.then(|| of_row(1, hidden));
+            shared.gradients.decoder_bias = c.then(|| of_row(0, inputs));
+            shared.run();
+            let [got, want] = [&shared, &apart].map(Setup::bits);
+            expect_all_the_same(&format!("biases {:?}", case.biases), &got, &want);
+            let [got, want] =
+                [&shared, &apart].map(|setup| setup.backward(Accumulate::Overwrite).len());
+            assert_eq!(got - want, usize::from(b && c), "further dispatches");
+        }
+    });
+}
+
 #[test]
 fn what_one_handle_writes_all_see_without_new_commands() {
     on_every_adapter(|rig| {
@@ -1002,7 +1030,7 @@ fn a_layer_holds_its_weight_once_and_no_transposed_copy() {
         let gradients = Gradients::new(&layer).unwrap();
         let call = LayerBackward::new(&input, &tape, &gradients);
         let backward = layer.backward(&call).unwrap();
-        assert_eq!(backward.len(), 4, "the code's gradient, the weight's and the biases'");
+        assert_eq!(backward.len(), 3, "the code's gradient, the weight's and the biases'");
         rig.run(&backward);
         assert_eq!(held(), before + 3 + 4 + 1 + 3, "a gradient for each parameter");
         expect_large(2, "the weight and its gradient");

@@ -389,7 +389,7 @@ fn a_workgroup_takes_the_share_that_rust_counts_with() {
         ("activation_gradient.wgsl", &quads),
         ("sgd.wgsl", &quads),
         ("adam.wgsl", &quads),
-        ("bias_gradient.wgsl", &columns),
+        ("column_sums.wgsl", &columns),
     ] {
         assert!(text(file).contains(wanted), "{file} has no \"{wanted}\"");
     }

@@ -4,7 +4,8 @@
 use std::error::Error;
 
 use tied_linear::kernels::{
-    Accumulate, AdamSettings, Backward, BiasGradient, Contributions, Gradient, Linear, LossGradient,
+    Accumulate, AdamSettings, Backward, BiasGradient, ColumnSums, Contributions, Gradient, Linear,
+    LossGradient,
 };
 use tied_linear::{
     Activation, Commands, Decoder, Encoder, Gradients, LayerBackward, Matrix, Optimizer,
@@ -198,22 +199,20 @@ impl Parts {
         // Back through the decoder: its weight is \[inputs, hidden\], so its code is Y.
         let back = Gradient::new(&tape.output_delta, &tape.code_delta)
             .through(Activation::Relu, Some(&tape.code));
-        let mut work = Work::from(layer.encoder().encode(input, &tape.code, None)?)
+        let of_bias =
+            |delta, gradient| BiasGradient { delta, gradient, accumulate: Accumulate::Overwrite };
+        let biases = ColumnSums {
+            encoder_bias: gradients.encoder_bias.as_ref().map(|b| of_bias(&tape.code_delta, b)),
+            decoder_bias: gradients.decoder_bias.as_ref().map(|c| of_bias(&tape.output_delta, c)),
+            total: None,
+        };
+        let work = Work::from(layer.encoder().encode(input, &tape.code, None)?)
             .then(kernels.encode(&decoder, &decode)?)
             .then(measure(rig, &tape, input, &loss)?)
             .then(kernels.input_gradient(&decoder, &back)?)
             .then(outer(rig, &tape.output_delta, &tape.code, &second_gradient)?)
-            .then(outer(rig, &tape.code_delta, input, &gradients.weight)?);
-        let biases = [
-            (&tape.code_delta, &gradients.encoder_bias),
-            (&tape.output_delta, &gradients.decoder_bias),
-        ];
-        for (delta, gradient) in biases {
-            if let Some(gradient) = gradient {
-                let sum = BiasGradient { delta, gradient, accumulate: Accumulate::Overwrite };
-                work = work.then(kernels.bias_gradient(&sum)?);
-            }
-        }
+            .then(outer(rig, &tape.code_delta, input, &gradients.weight)?)
+            .then(kernels.column_sums(&biases)?);
         let mut pairs = gradients.pairs(layer);
         pairs.push((&second, &second_gradient));
         let work = work.then(optimizer.update(&pairs)?);

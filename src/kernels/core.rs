@@ -74,7 +74,7 @@ impl KernelOptions {
 /// * [`Error::Aliased`] for an output in the buffer of another operand;
 /// * [`Error::Limit`] where a binding, the kernel or the number of workgroups exceeds the device's
 ///   limits, and on Mesa's software driver up to 22.3, which cuts long loops short, for a bias
-///   gradient over more than 8,387,456 samples or a sum of more than 134 million values;
+///   gradient over more than 4,193,728 samples or a sum of more than 268 million values;
 /// * [`Error::DeviceMismatch`] and [`Error::Refused`] for a weight or a buffer of another device, or
 ///   a destroyed buffer;
 /// * [`Error::DeviceLost`] and [`Error::OutOfMemory`].
@@ -541,9 +541,9 @@ fn create_unchecked(
 ) -> wgpu::ShaderModule {
     // SAFETY: no index can leave its buffer: every view is checked against its buffer before it is
     // bound, and the kernels clamp every index to the view (matrix.wgsl) or compare it with the
-    // view's columns (biases). Workgroup memory is indexed by the local invocation index and by
-    // constants within its bounds. Every loop counts up to a size of a matrix, every divisor is
-    // the size of a non-empty one, and no kernel uses signed integers.
+    // view's columns (biases). Workgroup memory is indexed within its bounds by the local invocation
+    // index and constants. Every loop counts up to a size of a matrix or to a constant, every divisor
+    // is the size of a non-empty one, and no kernel uses signed integers.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }

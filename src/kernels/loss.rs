@@ -1,11 +1,11 @@
 //! What the losses share: arguments, uniform and preparation (`measure.wgsl`).
 
 use super::activation::{Activation, needed_saved};
+use super::column_sums::Sum;
 use super::commands::Commands;
 use super::core::{Call, Kernels};
 use super::elementwise::quads;
 use super::operands::View;
-use super::sum::Sum;
 use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
 use crate::shader::{Access, Binding, Override, Shader, uniform};
@@ -150,7 +150,8 @@ impl Kernels {
         let most = u64::from(self.limits().max_compute_workgroups_per_dimension).min(MOST_GROUPS);
         let each = QUADS_EACH * u64::from(INVOCATIONS);
         let groups = quads(call.prediction).div_ceil(each).min(most.max(1));
-        let partials = self.zeros("partials", 1, groups as u32)?;
+        // Whole words, the last of which the kernel leaves zero.
+        let partials = self.zeros("partials", 1, groups.next_multiple_of(4) as u32)?;
         let operands =
             [Some(call.prediction), Some(call.target), saved, call.delta, Some(&partials)];
         let operands = self

@@ -10,7 +10,7 @@ mod activation;
 mod activation_gradient;
 mod adam;
 mod backward;
-mod bias_gradient;
+mod column_sums;
 mod commands;
 mod core;
 mod cross_entropy;
@@ -25,7 +25,6 @@ mod product;
 mod sgd;
 mod squared_error;
 mod strategy;
-mod sum;
 mod weight;
 
 pub use self::accumulate::Accumulate;
@@ -33,7 +32,7 @@ pub use self::activation::Activation;
 pub use self::activation_gradient::ActivationGradient;
 pub use self::adam::{AdamSettings, AdamState, AdamUpdate};
 pub use self::backward::{Backward, Contributions};
-pub use self::bias_gradient::BiasGradient;
+pub use self::column_sums::{BiasGradient, ColumnSums, Sum};
 pub use self::commands::Commands;
 pub use self::core::{KernelOptions, Kernels};
 pub(crate) use self::linear::LossProduct;
@@ -41,7 +40,6 @@ pub use self::linear::{Gradient, Linear};
 pub use self::loss::{Loss, LossGradient, Reduction};
 pub use self::sgd::{SgdSettings, SgdState, SgdUpdate};
 pub use self::strategy::{Choice, Pattern, ProductShape, Strategy, StrategyTable};
-pub use self::sum::Sum;
 pub use self::weight::Weight;
 
 use crate::shader::Shader;
@@ -52,10 +50,9 @@ pub const SHADERS: &[&Shader] = &[
     &decode::SHADER,
     &backward::SHADER,
     &activation_gradient::SHADER,
-    &bias_gradient::SHADER,
+    &column_sums::SHADER,
     &squared_error::SHADER,
     &cross_entropy::SHADER,
-    &sum::SHADER,
     &sgd::SHADER,
     &adam::SHADER,
 ];

@@ -2,7 +2,7 @@
 
 use tied_linear::kernels::{
     Accumulate, ActivationGradient, AdamSettings, AdamState, AdamUpdate, Backward, BiasGradient,
-    Contributions, Gradient, Linear, LossGradient, SgdState, SgdUpdate, Sum,
+    ColumnSums, Contributions, Gradient, Linear, LossGradient, SgdState, SgdUpdate, Sum,
 };
 use tied_linear::{Activation, Commands, Kernels, Matrix, Result, Weight, wgpu};
 
@@ -235,19 +235,41 @@ pub const CALLS: &[Call] = &[
         },
     },
     Call {
+        name: "column_sums",
+        shader: "column_sums",
+        operands: &[
+            read("encoder_delta", Batch, Hidden).blaming(Nobody, Other("encoder_gradient")),
+            written("encoder_gradient", One, Hidden),
+            read("decoder_delta", Batch, Inputs).blaming(Nobody, Other("decoder_gradient")),
+            written("decoder_gradient", One, Inputs),
+            read("partials", One, Inputs).blaming(Itself, Nobody),
+            written("total", One, One),
+        ],
+        make: |kernels, operands| {
+            kernels.column_sums(&ColumnSums {
+                encoder_bias: Some(bias(operands, ["encoder_delta", "encoder_gradient"])),
+                decoder_bias: Some(bias(operands, ["decoder_delta", "decoder_gradient"])),
+                total: Some(sum(operands)),
+            })
+        },
+    },
+    Call {
         name: "bias_gradient",
-        shader: "bias_gradient",
+        shader: "column_sums",
         operands: &[
             read("delta", Batch, Hidden).blaming(Nobody, Other("gradient")),
             written("gradient", One, Hidden),
         ],
-        make: |kernels, operands| {
-            kernels.bias_gradient(&BiasGradient {
-                delta: operands.get("delta"),
-                gradient: operands.get("gradient"),
-                accumulate: Accumulate::Overwrite,
-            })
-        },
+        make: |kernels, operands| kernels.bias_gradient(&bias(operands, ["delta", "gradient"])),
+    },
+    Call {
+        name: "sum",
+        shader: "column_sums",
+        operands: &[
+            read("partials", One, Inputs).blaming(Itself, Nobody),
+            written("total", One, One),
+        ],
+        make: |kernels, operands| kernels.sum(&sum(operands)),
     },
     Call {
         name: "squared_error",
@@ -260,21 +282,6 @@ pub const CALLS: &[Call] = &[
         shader: "cross_entropy",
         operands: LOSS,
         make: |kernels, operands| kernels.cross_entropy(&loss(operands)),
-    },
-    Call {
-        name: "sum",
-        shader: "sum",
-        operands: &[
-            read("partials", One, Inputs).blaming(Itself, Nobody),
-            written("total", One, One),
-        ],
-        make: |kernels, operands| {
-            kernels.sum(&Sum {
-                partials: operands.get("partials"),
-                scale: 0.5,
-                total: operands.get("total"),
-            })
-        },
     },
     Call {
         name: "sgd",
@@ -319,6 +326,18 @@ fn gradient(operands: &Operands) -> Gradient<'_> {
     Gradient::new(operands.get("delta"), operands.get("output"))
         .with_extra(Some(operands.get("extra")))
         .through(Activation::Sigmoid, Some(operands.get("saved")))
+}
+
+fn bias<'a>(operands: &'a Operands, [delta, gradient]: [&str; 2]) -> BiasGradient<'a> {
+    BiasGradient {
+        delta: operands.get(delta),
+        gradient: operands.get(gradient),
+        accumulate: Accumulate::Overwrite,
+    }
+}
+
+fn sum(operands: &Operands) -> Sum<'_> {
+    Sum { partials: operands.get("partials"), scale: 0.5, total: operands.get("total") }
 }
 
 fn loss(operands: &Operands) -> LossGradient<'_> {
