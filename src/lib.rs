@@ -102,6 +102,8 @@ mod parameters;
 pub mod shader;
 mod training;
 mod transfer;
+mod tune;
+mod warm_up;
 
 pub use element::ElementType;
 pub use error::{Error, Result};
@@ -117,6 +119,8 @@ pub use optimizer::{Optimizer, OptimizerSettings, OptimizerState};
 pub use parameters::{Parameter, Parameters};
 pub use training::{TrainingOptions, TrainingStep};
 pub use transfer::Readback;
+pub use tune::tune;
+pub use warm_up::WarmUp;
 pub use wgpu;
 
 /// The README's example, compiled and run.

@@ -1018,9 +1018,9 @@ fn a_layer_holds_its_weight_once_and_no_transposed_copy() {
         let options = TiedLinearOptions::new(inputs, hidden);
         let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
         assert_eq!(held(), before + 3, "the weight and two biases");
-        let tape = Tape::new(&layer, 1).unwrap();
+        let tape = Tape::new(&layer, 20).unwrap();
         assert_eq!(held(), before + 3 + 4, "a tape for identities has four matrices");
-        let input = rig.kernels.zeros("input", 1, inputs).unwrap();
+        let input = rig.kernels.zeros("input", 20, inputs).unwrap();
         let forward = layer.forward(&input, &tape).unwrap();
         assert_eq!(forward.len(), 2, "nothing but encode and decode");
         rig.run(&forward);

@@ -81,6 +81,7 @@ impl KernelOptions {
 #[derive(Debug, Clone)]
 pub struct Kernels {
     shared: Arc<Shared>,
+    strategies: Arc<StrategyTable>,
 }
 
 #[derive(Debug)]
@@ -97,7 +98,6 @@ struct Shared {
     pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
     /// The most loop iterations of an invocation that the driver gets right.
     most_iterations: u64,
-    strategies: StrategyTable,
 }
 
 /// Shader, form and width.
@@ -182,9 +182,14 @@ impl Kernels {
             modules: Mutex::default(),
             pipelines: Mutex::default(),
             most_iterations: most_iterations(&device.adapter_info()),
-            strategies,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), strategies: Arc::new(strategies) })
+    }
+
+    /// The same kernels, pipelines and all, with another table of strategies; one for a device with
+    /// the same features and limits.
+    pub fn with_strategies(&self, strategies: StrategyTable) -> Self {
+        Self { shared: self.shared.clone(), strategies: Arc::new(strategies) }
     }
 
     /// The device that the kernels were made for.
@@ -199,7 +204,7 @@ impl Kernels {
 
     /// Which strategy computes which product.
     pub fn strategies(&self) -> &StrategyTable {
-        &self.shared.strategies
+        &self.strategies
     }
 
     /// How a product of this shape is computed.

@@ -178,6 +178,16 @@ impl Strategy {
         }
     }
 
+    /// Whether it was made for drivers that run shaders on the CPU.
+    fn is_for_cpus(self) -> bool {
+        match self {
+            Self::LanesSubgroup | Self::LanesAlone | Self::SkinnyLanes | Self::SkinnySubgroup => {
+                true
+            }
+            Self::Tile32 | Self::Tile64 | Self::Tile128 | Self::SkinnyGroup => false,
+        }
+    }
+
     /// The parts of a reduction that it always makes, where it makes them.
     pub(super) fn span(self) -> Option<u32> {
         (self == Self::SkinnySubgroup).then_some(64)
@@ -442,13 +452,14 @@ impl StrategyTable {
         Choice { strategy, parts: self.parts(product, strategy) }
     }
 
-    /// All that could be sensible for `product`, what the rules say first.
+    /// All that could be sensible for `product` on this kind of device, what the rules say first.
     pub fn candidates(&self, product: &ProductShape) -> Vec<Choice> {
         let ruled = self.rule(product);
-        let others = self.available.iter().copied().filter(|other| *other != ruled);
-        let strategies = std::iter::once(ruled).chain(others);
-        strategies
-            .filter(|strategy| strategy.computes(product.pattern))
+        let others = self.available.iter().copied().filter(|other| {
+            *other != ruled && other.is_for_cpus() == self.is_cpu && other.computes(product.pattern)
+        });
+        std::iter::once(ruled)
+            .chain(others)
             .flat_map(|strategy| {
                 let whole = Choice::whole(strategy);
                 let split = Choice { parts: self.parts(product, strategy), ..whole };
