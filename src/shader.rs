@@ -42,6 +42,7 @@ sources! {
     SKINNY_LANES = "skinny_lanes.wgsl";
     SKINNY_SUBGROUP = "skinny_subgroup.wgsl";
     SKINNY = "skinny.wgsl";
+    COOPERATIVE = "cooperative.wgsl";
     COMBINE = "combine.wgsl";
     LINEAR = "linear.wgsl";
     ENCODE = "encode.wgsl";
@@ -152,7 +153,7 @@ impl Override {
 pub struct Form {
     /// The stem of the file that makes the difference; empty where a kernel has one form.
     pub name: &'static str,
-    /// The files, in order, after the one of the [`Width`].
+    /// The files, in order, before all others: WGSL wants directives first.
     pub sources: &'static [Source],
     /// Invocations in a workgroup.
     pub workgroup_size: u32,
@@ -160,7 +161,9 @@ pub struct Form {
     pub workgroup_bytes: u32,
     /// The constants of these files that the library overrides.
     pub overrides: &'static [Override],
-    /// The size of subgroup that it needs, and with it [`wgpu::Features::SUBGROUP`].
+    /// The features that the device must have.
+    pub features: wgpu::Features,
+    /// The size that all its subgroups must have.
     pub subgroup_size: Option<u32>,
 }
 
@@ -173,6 +176,7 @@ impl Form {
             workgroup_size,
             workgroup_bytes,
             overrides: &[],
+            features: wgpu::Features::empty(),
             subgroup_size: None,
         }
     }
@@ -183,7 +187,7 @@ impl Form {
 pub struct Shader {
     /// Entry point, file stem, method of [`Kernels`](crate::Kernels), debug label.
     pub name: &'static str,
-    /// The files, in order, after those of the [`Form`].
+    /// The files, in order, after those of the [`Form`] and of the [`Width`].
     pub sources: &'static [Source],
     /// The ways to put it together.
     pub forms: &'static [&'static Form],
@@ -196,8 +200,11 @@ pub struct Shader {
 impl Shader {
     /// The complete WGSL for one width and form.
     pub fn source(&self, width: Width, form: &Form) -> String {
-        let files = std::iter::once(width.source())
-            .chain(form.sources.iter().copied())
+        let files = form
+            .sources
+            .iter()
+            .copied()
+            .chain([width.source()])
             .chain(self.sources.iter().copied());
         files.map(|source| source.text).collect::<Vec<_>>().join("\n")
     }

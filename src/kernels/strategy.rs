@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::shader::{
-    COMBINE, Form, LANES, LANES_ALONE, LANES_SUBGROUP, Override, SKINNY, SKINNY_GROUP,
+    COMBINE, COOPERATIVE, Form, LANES, LANES_ALONE, LANES_SUBGROUP, Override, SKINNY, SKINNY_GROUP,
     SKINNY_LANES, SKINNY_SUBGROUP, TILE, TILE_32, TILE_64, TILE_128,
 };
 
@@ -32,6 +32,7 @@ const fn tile(
         workgroup_size: invocations,
         workgroup_bytes: 2 * 16 * edge * 4,
         overrides: &[PASS],
+        features: wgpu::Features::empty(),
         subgroup_size: None,
     }
 }
@@ -45,6 +46,7 @@ static LANES_SUBGROUP_FORM: Form = Form {
     workgroup_size: 8,
     workgroup_bytes: 0,
     overrides: &[PASS],
+    features: wgpu::Features::SUBGROUP,
     subgroup_size: Some(8),
 };
 static LANES_ALONE_FORM: Form = Form {
@@ -53,6 +55,7 @@ static LANES_ALONE_FORM: Form = Form {
     workgroup_size: 8,
     workgroup_bytes: 0,
     overrides: &[PASS],
+    features: wgpu::Features::empty(),
     subgroup_size: None,
 };
 static SKINNY_GROUP_FORM: Form = Form {
@@ -61,6 +64,7 @@ static SKINNY_GROUP_FORM: Form = Form {
     workgroup_size: 256,
     workgroup_bytes: 256 * 16,
     overrides: &[PASS, Override::free("SKINNY_ROWS", GROUP_ROWS)],
+    features: wgpu::Features::empty(),
     subgroup_size: None,
 };
 static SKINNY_LANES_FORM: Form = Form {
@@ -69,6 +73,7 @@ static SKINNY_LANES_FORM: Form = Form {
     workgroup_size: 8,
     workgroup_bytes: 8 * 16,
     overrides: &[PASS, Override::free("SKINNY_ROWS", LANES_ROWS)],
+    features: wgpu::Features::empty(),
     subgroup_size: None,
 };
 
@@ -78,7 +83,20 @@ static SKINNY_SUBGROUP_FORM: Form = Form {
     workgroup_size: 8,
     workgroup_bytes: 0,
     overrides: &[PASS, Override::free("SKINNY_ROWS", LANES_ROWS)],
+    features: wgpu::Features::SUBGROUP,
     subgroup_size: Some(8),
+};
+
+static COOPERATIVE_FORM: Form = Form {
+    name: "cooperative",
+    sources: &[COOPERATIVE],
+    workgroup_size: 128,
+    workgroup_bytes: 12_320,
+    overrides: &[PASS],
+    features: wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        .union(wgpu::Features::SHADER_F16)
+        .union(wgpu::Features::SUBGROUP),
+    subgroup_size: Some(32),
 };
 
 /// The second pass of a split reduction.
@@ -88,6 +106,7 @@ pub(super) static COMBINE_FORM: Form = Form {
     workgroup_size: 64,
     workgroup_bytes: 0,
     overrides: &[],
+    features: wgpu::Features::empty(),
     subgroup_size: None,
 };
 
@@ -100,6 +119,7 @@ pub(super) const ENCODE_FORMS: &[&Form] = &[
     &LANES_ALONE_FORM,
     &SKINNY_GROUP_FORM,
     &SKINNY_LANES_FORM,
+    &COOPERATIVE_FORM,
     &COMBINE_FORM,
 ];
 
@@ -113,6 +133,7 @@ pub(super) const DECODE_FORMS: &[&Form] = &[
     &SKINNY_GROUP_FORM,
     &SKINNY_LANES_FORM,
     &SKINNY_SUBGROUP_FORM,
+    &COOPERATIVE_FORM,
     &COMBINE_FORM,
 ];
 
@@ -123,6 +144,7 @@ pub(super) const BACKWARD_FORMS: &[&Form] = &[
     &TILE_128_FORM,
     &LANES_SUBGROUP_FORM,
     &LANES_ALONE_FORM,
+    &COOPERATIVE_FORM,
     &COMBINE_FORM,
 ];
 
@@ -148,11 +170,16 @@ pub enum Strategy {
     /// Up to four rows, the weight read in 32 streams from left to right: decode on CPU drivers. Needs
     /// [`wgpu::Features::SUBGROUP`]. The reduction is always split, into parts of 32.
     SkinnySubgroup,
+    /// Tiles of 64×64 by cooperative matrices (tensor cores): operands rounded to f16, sums in f32. Never
+    /// chosen by a rule or by [`tune`](crate::tune), since it is less exact. Needs
+    /// [`wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX`], [`wgpu::Features::SHADER_F16`],
+    /// [`wgpu::Features::SUBGROUP`] and [`StrategyTable::with_adapter`].
+    Cooperative,
 }
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Tile32,
         Self::Tile64,
         Self::Tile128,
@@ -161,10 +188,12 @@ impl Strategy {
         Self::SkinnyGroup,
         Self::SkinnyLanes,
         Self::SkinnySubgroup,
+        Self::Cooperative,
     ];
 
     /// The name that [`FromStr`] takes, and the stem of its file in `shaders/`: `tile_32`, `tile_64`,
-    /// `tile_128`, `lanes_subgroup`, `lanes_alone`, `skinny_group`, `skinny_lanes` or `skinny_subgroup`.
+    /// `tile_128`, `lanes_subgroup`, `lanes_alone`, `skinny_group`, `skinny_lanes`,
+    /// `skinny_subgroup` or `cooperative`.
     pub fn name(self) -> &'static str {
         self.form().name
     }
@@ -184,7 +213,9 @@ impl Strategy {
             Self::LanesSubgroup | Self::LanesAlone | Self::SkinnyLanes | Self::SkinnySubgroup => {
                 true
             }
-            Self::Tile32 | Self::Tile64 | Self::Tile128 | Self::SkinnyGroup => false,
+            Self::Tile32 | Self::Tile64 | Self::Tile128 | Self::SkinnyGroup | Self::Cooperative => {
+                false
+            }
         }
     }
 
@@ -203,6 +234,7 @@ impl Strategy {
             Self::SkinnyGroup => &SKINNY_GROUP_FORM,
             Self::SkinnyLanes => &SKINNY_LANES_FORM,
             Self::SkinnySubgroup => &SKINNY_SUBGROUP_FORM,
+            Self::Cooperative => &COOPERATIVE_FORM,
         }
     }
 
@@ -211,7 +243,7 @@ impl Strategy {
     pub(super) fn tile(self, rows: u32) -> [u32; 2] {
         match self {
             Self::Tile32 | Self::LanesSubgroup | Self::LanesAlone => [32, 32],
-            Self::Tile64 => [64, 64],
+            Self::Tile64 | Self::Cooperative => [64, 64],
             Self::Tile128 => [128, 128],
             Self::SkinnyGroup => [skinny_rows(rows, GROUP_ROWS), 32],
             Self::SkinnySubgroup => [skinny_rows(rows, LANES_ROWS), 512],
@@ -222,7 +254,7 @@ impl Strategy {
     /// How far the reduction goes in a loop iteration.
     pub(super) fn step(self) -> u32 {
         match self {
-            Self::Tile32 | Self::Tile64 | Self::Tile128 => 16,
+            Self::Tile32 | Self::Tile64 | Self::Tile128 | Self::Cooperative => 16,
             Self::LanesSubgroup | Self::LanesAlone | Self::SkinnyLanes => 4,
             Self::SkinnyGroup => 128,
             Self::SkinnySubgroup => 64,
@@ -367,6 +399,8 @@ impl fmt::Display for Choice {
 pub struct StrategyTable {
     is_cpu: bool,
     available: Vec<Strategy>,
+    /// Whether the device has what [`Strategy::Cooperative`] needs, the adapter's list not looked at.
+    cooperative: bool,
     forced: Option<Choice>,
     exceptions: HashMap<ProductShape, Choice>,
 }
@@ -381,23 +415,40 @@ impl StrategyTable {
     /// The rules for `device`.
     pub fn new(device: &wgpu::Device) -> Self {
         let (info, limits) = (device.adapter_info(), device.limits());
-        let subgroups = device.features().contains(wgpu::Features::SUBGROUP)
-            && info.subgroup_min_size == info.subgroup_max_size;
+        let features = device.features();
         let fits = |strategy: &Strategy| {
             let form = strategy.form();
-            let subgroup =
-                form.subgroup_size.is_none_or(|size| subgroups && info.subgroup_min_size == size);
-            subgroup
+            let subgroups = |size| info.subgroup_min_size == size && info.subgroup_max_size == size;
+            features.contains(form.features)
+                && form.subgroup_size.is_none_or(subgroups)
                 && form.workgroup_size <= limits.max_compute_workgroup_size_x
                 && form.workgroup_size <= limits.max_compute_invocations_per_workgroup
                 && form.workgroup_bytes <= limits.max_compute_workgroup_storage_size
         };
+        let fitting: Vec<_> = Strategy::ALL.into_iter().filter(fits).collect();
+        let is_sure = |strategy: &Strategy| *strategy != Strategy::Cooperative;
         Self {
             is_cpu: info.device_type == wgpu::DeviceType::Cpu,
-            available: Strategy::ALL.into_iter().filter(fits).collect(),
+            available: fitting.iter().copied().filter(is_sure).collect(),
+            cooperative: fitting.contains(&Strategy::Cooperative),
             forced: None,
             exceptions: HashMap::new(),
         }
+    }
+
+    /// Makes [`Strategy::Cooperative`] available where the device's adapter lists 16×16×16 matrices with
+    /// f16 operands and f32 sums, which a device does not tell.
+    pub fn with_adapter(mut self, adapter: &wgpu::Adapter) -> Self {
+        let fits = |one: &wgpu::CooperativeMatrixProperties| {
+            [one.m_size, one.n_size, one.k_size] == [16; 3]
+                && one.ab_type == wgpu::CooperativeScalarType::F16
+                && one.cr_type == wgpu::CooperativeScalarType::F32
+        };
+        let listed = self.cooperative && adapter.cooperative_matrix_properties().iter().any(fits);
+        if listed && !self.available.contains(&Strategy::Cooperative) {
+            self.available.push(Strategy::Cooperative);
+        }
+        self
     }
 
     /// The strategies that the device can run.
@@ -452,11 +503,15 @@ impl StrategyTable {
         Choice { strategy, parts: self.parts(product, strategy) }
     }
 
-    /// All that could be sensible for `product` on this kind of device, what the rules say first.
+    /// All that could be sensible for `product` on this kind of device, and is as exact, what the rules
+    /// say first.
     pub fn candidates(&self, product: &ProductShape) -> Vec<Choice> {
         let ruled = self.rule(product);
         let others = self.available.iter().copied().filter(|other| {
-            *other != ruled && other.is_for_cpus() == self.is_cpu && other.computes(product.pattern)
+            *other != ruled
+                && *other != Strategy::Cooperative
+                && other.is_for_cpus() == self.is_cpu
+                && other.computes(product.pattern)
         });
         std::iter::once(ruled)
             .chain(others)
