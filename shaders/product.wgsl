@@ -108,17 +108,23 @@ struct Task {
     end: u32,
 }
 
+// Tiles that follow each other share the right operand where it is read in short pieces, and the
+// left one where both are read along k: what is slow to read is then in the cache more often.
 fn task_of(group: vec3<u32>) -> Task {
     let product = parameters.product;
     let index = group.y * product.groups_wide + group.x;
     let tile = index % product.tiles;
     let part = index / product.tiles;
     let tiles_wide = (product.columns + TILE_COLUMNS - 1u) / TILE_COLUMNS;
+    let tiles_high = product.tiles / tiles_wide;
+    let along_rows = vec2<u32>(tile / tiles_wide, tile % tiles_wide);
+    let along_columns = vec2<u32>(tile % tiles_high, tile / tiles_high);
+    let place = select(along_columns, along_rows, RIGHT_ACROSS);
     let begin = part * product.span;
     return Task(
         index,
-        tile / tiles_wide * TILE_ROWS,
-        tile % tiles_wide * TILE_COLUMNS,
+        place.x * TILE_ROWS,
+        place.y * TILE_COLUMNS,
         part,
         begin,
         begin + product.span,
