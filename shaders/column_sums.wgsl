@@ -3,11 +3,13 @@
 //   encoder_gradient[c] (+)= Σ_b encoder_delta[b][c]
 //   decoder_gradient[c] (+)= Σ_b decoder_delta[b][c]
 //   total = scale·Σ_i partials[i]
+//   weight_gradient[h][i] (+)= Σ_p parts[p][h][i]      of a split reduction (combine.wgsl)
 //
-// The three have nothing to do with each other but that they fit in one dispatch. Each is optional:
+// The four have nothing to do with each other but that they fit in one dispatch. Each is optional:
 // one that is not asked for has no workgroups. The first workgroup sums the partials, as it may take
 // longest; those from `first_of_encoder` and `first_of_decoder` on take 64 columns of a delta each,
-// and those from `groups` on nothing.
+// those from `first_of_weight` on 256 quads of the weight's gradient each, and those from `groups` on
+// nothing.
 //
 // In a workgroup of 256, invocation `local` adds the quad local%16 of every sixteenth row from
 // local/16 on, four rows to an iteration. The partials are one row, cut into rows of 64: quad
@@ -24,7 +26,7 @@
 // Technique: a tree instead of a running sum as in Higham, "The accuracy of floating point
 // summation" (SIAM J. Sci. Comput. 14, 1993).
 // Needs scalar.wgsl or vector.wgsl and matrix.wgsl before it.
-// Tests: column_sums.rs, layer.rs, squared_error.rs, cross_entropy.rs.
+// Tests: column_sums.rs, backward.rs, layer.rs, squared_error.rs, cross_entropy.rs.
 
 struct Parameters {
     encoder_delta: View,
@@ -37,10 +39,15 @@ struct Parameters {
     decoder_add: u32,
     first_of_encoder: u32,
     first_of_decoder: u32,
+    first_of_weight: u32,
     groups: u32,
     groups_wide: u32,
     scale: f32,
-    padding: u32,
+    weight_gradient: View,
+    weight_add: u32,
+    parts: u32,
+    padding_0: u32,
+    padding_1: u32,
 }
 
 @group(0) @binding(0) var<uniform> parameters: Parameters;
@@ -50,6 +57,8 @@ struct Parameters {
 @group(0) @binding(4) var<storage, read_write> decoder_gradient: array<f32>;
 @group(0) @binding(5) var<storage, read> partials: array<Word>;
 @group(0) @binding(6) var<storage, read_write> total: array<f32>;
+@group(0) @binding(7) var<storage, read> weight_parts: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read_write> weight_gradient: array<Word>;
 
 // Sixteen rows of 64 columns.
 var<workgroup> sums: array<f32, 1024>;
@@ -120,6 +129,49 @@ fn store_decoder(column: u32, value: f32) {
     decoder_gradient[at] = gradient;
 }
 
+fn weight_quad(row: u32, column: u32) -> vec4<f32> {
+    let at = place(parameters.weight_gradient, row, column);
+    if WIDTH == 4u {
+        return quad(weight_gradient[at.x]);
+    }
+    return vec4<f32>(
+        first(weight_gradient[at.x]),
+        first(weight_gradient[at.y]),
+        first(weight_gradient[at.z]),
+        first(weight_gradient[at.w]),
+    );
+}
+
+fn store_weight(row: u32, column: u32, values: vec4<f32>) {
+    let at = place(parameters.weight_gradient, row, column);
+    weight_gradient[at.x] = word(values);
+    if WIDTH == 1u {
+        let within = inside(parameters.weight_gradient, row, column);
+        if within.y { weight_gradient[at.y] = word(values.yyyy); }
+        if within.z { weight_gradient[at.z] = word(values.zzzz); }
+        if within.w { weight_gradient[at.w] = word(values.wwww); }
+    }
+}
+
+// One quad of the weight's gradient, the parts in order.
+fn add_parts(index: u32) {
+    let view = parameters.weight_gradient;
+    let quads_wide = (view.columns + 3u) / 4u;
+    let row = index / quads_wide;
+    let column = index % quads_wide * 4u;
+    if row >= view.rows {
+        return;
+    }
+    var sum = vec4<f32>();
+    for (var part = 0u; part < parameters.parts; part++) {
+        sum += weight_parts[part * view.rows * quads_wide + index];
+    }
+    if parameters.weight_add != 0u {
+        sum += weight_quad(row, column);
+    }
+    store_weight(row, column, sum);
+}
+
 // Four of the sums from `at` on, at intervals of 4·stride.
 fn four(at: u32, stride: u32) -> f32 {
     return (sums[at] + sums[at + 8u * stride]) + (sums[at + 4u * stride] + sums[at + 12u * stride]);
@@ -139,6 +191,10 @@ fn column_sums(
 ) {
     let index = group.y * parameters.groups_wide + group.x;
     if index >= parameters.groups {
+        return;
+    }
+    if index >= parameters.first_of_weight {
+        add_parts((index - parameters.first_of_weight) * 256u + local);
         return;
     }
     let of_total = index < parameters.first_of_encoder;

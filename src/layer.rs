@@ -5,7 +5,8 @@ use crate::halves::{Decoder, Encoder};
 use crate::init::{Init, Side};
 use crate::kernels::{
     Accumulate, Activation, ActivationGradient, Backward, BiasGradient, ColumnSums, Commands,
-    Contributions, Gradient, Kernels, Linear, Loss, LossProduct, Reduction, Sum, Weight,
+    Contributions, Gradient, GradientParts, Kernels, Linear, Loss, LossProduct, Reduction, Sum,
+    Weight,
 };
 use crate::matrix::Matrix;
 use crate::parameters::Parameters;
@@ -157,6 +158,14 @@ impl TiedLinear {
         &self.encoder.kernels
     }
 
+    /// The same layer on other kernels of the same device.
+    pub(crate) fn with_kernels(&self, kernels: &Kernels) -> Self {
+        let (mut encoder, mut decoder) = (self.encoder.clone(), self.decoder.clone());
+        encoder.kernels = kernels.clone();
+        decoder.kernels = kernels.clone();
+        Self { encoder, decoder }
+    }
+
     /// The weight, the encoder's bias and the decoder's, where there are any.
     pub fn parameters(&self) -> Parameters {
         let biases = [("encoder bias", self.encoder.bias()), ("decoder bias", self.decoder.bias())];
@@ -224,8 +233,7 @@ impl TiedLinear {
         let (output_delta, commands) = self.output_delta(call)?;
         let commands = commands
             .then(self.code_delta(call, output_delta)?)
-            .then(self.weight_gradient(call, output_delta)?)
-            .then(self.column_sums(call, output_delta, total)?);
+            .then(self.gradients_of_parameters(call, output_delta, total)?);
         let Some(input_gradient) = call.input_gradient else { return Ok(commands) };
         let product = Gradient::new(&call.tape.code_delta, input_gradient);
         let product = self.kernels().input_gradient(self.weight(), &product).map_err(|error| {
@@ -283,8 +291,13 @@ impl TiedLinear {
         product.map_err(|error| error.renamed(&names))
     }
 
-    /// dW.
-    fn weight_gradient(&self, call: &LayerBackward<'_>, output_delta: &Matrix) -> Result<Commands> {
+    /// dW, db and dc, and a loss's total.
+    fn gradients_of_parameters(
+        &self,
+        call: &LayerBackward<'_>,
+        output_delta: &Matrix,
+        total: Option<Sum<'_>>,
+    ) -> Result<Commands> {
         let backward = Backward {
             code: &call.tape.code,
             output_delta,
@@ -300,15 +313,18 @@ impl TiedLinear {
             ["code_delta", "tape.code_delta"],
             ["gradient", "gradients.weight"],
         ];
-        self.kernels().backward(&backward).map_err(|error| error.renamed(&names))
+        let weight = self.kernels().backward_in_parts(&backward);
+        let (weight, parts) = weight.map_err(|error| error.renamed(&names))?;
+        Ok(weight.then(self.column_sums(call, output_delta, total, parts.as_ref())?))
     }
 
-    /// db and dc, where the layer has these biases, and a loss's total.
+    /// db and dc, where the layer has these biases, a loss's total, and what is left of dW.
     fn column_sums(
         &self,
         call: &LayerBackward<'_>,
         output_delta: &Matrix,
         total: Option<Sum<'_>>,
+        weight: Option<&GradientParts<'_>>,
     ) -> Result<Commands> {
         let &LayerBackward { tape, gradients, accumulate, .. } = call;
         let encoder = (
@@ -325,7 +341,8 @@ impl TiedLinear {
                 let part = |gradient| BiasGradient { delta, gradient, accumulate };
                 bias.map(|_| gradient.as_ref().map(part).ok_or(missing)).transpose()
             });
-        let sums = ColumnSums { encoder_bias: encoder_bias?, decoder_bias: decoder_bias?, total };
+        let (encoder_bias, decoder_bias) = (encoder_bias?, decoder_bias?);
+        let sums = ColumnSums { encoder_bias, decoder_bias, total, weight };
         let commands = match self.kernels().column_sums(&sums) {
             // In a dispatch each, gradients may share a buffer with each other or the other's delta.
             Err(Error::Aliased { .. }) => self.column_sums_apart(&sums),
@@ -336,17 +353,19 @@ impl TiedLinear {
             ["encoder_gradient", "gradients.encoder_bias"],
             ["decoder_delta", self.name_of_output_delta(call)],
             ["decoder_gradient", "gradients.decoder_bias"],
+            ["weight_gradient", "gradients.weight"],
         ];
         commands.map_err(|error| error.renamed(&names))
     }
 
     /// A dispatch for each part.
     fn column_sums_apart(&self, sums: &ColumnSums<'_>) -> Result<Commands> {
-        let &ColumnSums { encoder_bias, decoder_bias, total } = sums;
+        let &ColumnSums { encoder_bias, decoder_bias, total, weight } = sums;
         let parts = [
             ColumnSums { encoder_bias, ..ColumnSums::default() },
             ColumnSums { decoder_bias, ..ColumnSums::default() },
             ColumnSums { total, ..ColumnSums::default() },
+            ColumnSums { weight, ..ColumnSums::default() },
         ];
         parts.iter().try_fold(Commands::default(), |commands, part| {
             Ok(commands.then(self.kernels().column_sums(part)?))

@@ -49,8 +49,8 @@ impl TrainingOptions {
 /// One training step of a tied layer on one batch, prepared: record it as often as you like.
 ///
 /// A step is six dispatches: encode; decode, which goes straight on to the loss and its gradient; the
-/// code's gradient; the weight's; the biases', with the loss's total; the update. A product whose
-/// reduction is split ([`StrategyTable`](crate::StrategyTable)) takes one more.
+/// code's gradient; the weight's; the biases', with the loss's total and the last pass of a weight
+/// gradient that was split ([`StrategyTable`](crate::StrategyTable)); the update.
 ///
 /// The batch is the contents of `input` and `target` when the commands run; write new samples there
 /// for the next batch. Every step has buffers of its own for activations; gradients can be shared by
@@ -85,6 +85,8 @@ impl TrainingStep {
         target: &Matrix,
         options: TrainingOptions,
     ) -> Result<Self> {
+        let strategies = layer.kernels().strategies().clone().without_split_products();
+        let layer = &layer.with_kernels(&layer.kernels().with_strategies(strategies));
         let tape = Tape::without_output(layer, input.rows())?;
         let loss = layer.kernels().zeros("loss", 1, 1)?;
         let g = layer.decoder().activation();

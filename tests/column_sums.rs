@@ -9,8 +9,8 @@ use common::{
     whole_numbers,
 };
 use proptest::prelude::*;
-use tied_linear::kernels::{BiasGradient, ColumnSums, Sum};
-use tied_linear::{Accumulate, Commands, Matrix};
+use tied_linear::kernels::{Backward, BiasGradient, ColumnSums, Sum};
+use tied_linear::{Accumulate, Choice, Commands, Contributions, Matrix, ProductShape};
 
 const MODES: [Accumulate; 2] = [Accumulate::Overwrite, Accumulate::Add];
 
@@ -309,6 +309,7 @@ impl Outputs {
             encoder_bias: encoder.then(|| bias(0)),
             decoder_bias: decoder.then(|| bias(1)),
             total: total.then_some(sum),
+            weight: None,
         }
     }
 
@@ -327,7 +328,7 @@ fn check_subsets(
 ) {
     let separate = Outputs::new(alone, parts[1], places, modes);
     let before = separate.all().map(|matrix| alone.bits(matrix));
-    let ColumnSums { encoder_bias, decoder_bias, total } =
+    let ColumnSums { encoder_bias, decoder_bias, total, .. } =
         separate.call(parts[1], modes, [true; 3]);
     alone.run(&alone.kernels.bias_gradient(&encoder_bias.unwrap()).unwrap());
     alone.run(&alone.kernels.bias_gradient(&decoder_bias.unwrap()).unwrap());
@@ -553,5 +554,71 @@ proptest! {
             expect_third(&what, rig.get(&outputs.total)[0], &partials);
             rig.expect_surroundings_untouched(&what, &outputs.total);
         });
+    }
+}
+
+/// The parts of a split weight gradient, alone and with all the rest, against `backward` itself.
+#[test]
+fn the_parts_of_a_weight_gradient_join() {
+    on_every_adapter(|rig| {
+        for (batch, inputs, hidden) in [(70, 36, 20), (129, 5, 7), (65, 33, 130)] {
+            for accumulate in [Accumulate::Overwrite, Accumulate::Add] {
+                check_weight_parts(rig, [batch, inputs, hidden], accumulate);
+            }
+        }
+    });
+}
+
+fn check_weight_parts(rig: &Rig, [batch, inputs, hidden]: [u32; 3], accumulate: Accumulate) {
+    let product = ProductShape::backward(batch, inputs, hidden);
+    let strategy = rig.kernels.choice(&product).strategy;
+    let mut table = rig.kernels.strategies().clone();
+    table.set(product, Choice { strategy, parts: 3 }).unwrap();
+    let kernels = rig.kernels.with_strategies(table);
+    let matrix = |columns, seed| rig.put(&random(batch, columns, seed), Place::Odd);
+    let (code, code_delta) = (matrix(hidden, 1), matrix(hidden, 2));
+    let (output_delta, input) = (matrix(inputs, 3), matrix(inputs, 4));
+    let before = random(hidden, inputs, 5);
+    let gradient = || rig.put(&before, Place::Odd);
+    let [whole, alone, joined] = [gradient(), gradient(), gradient()];
+    let call = |gradient| Backward {
+        code: &code,
+        output_delta: &output_delta,
+        code_delta: &code_delta,
+        input: &input,
+        gradient,
+        contributions: Contributions::Both,
+        accumulate,
+    };
+    rig.run(&kernels.backward(&call(&whole)).unwrap());
+    let want = rig.bits(&whole);
+    let old: Vec<u32> = before.values.iter().map(|value| (*value as f32).to_bits()).collect();
+    assert_ne!(want, old, "backward writes");
+
+    let bias = rig.poisoned(1, hidden, Place::Tight);
+    let total = rig.poisoned(1, 1, Place::Tight);
+    let partials = rig.put(&random(1, 77, 6), Place::Tight);
+    let others = ColumnSums {
+        encoder_bias: Some(BiasGradient {
+            delta: &code_delta,
+            gradient: &bias,
+            accumulate: Accumulate::Overwrite,
+        }),
+        total: Some(Sum { partials: &partials, scale: 1.0, total: &total }),
+        ..ColumnSums::default()
+    };
+    for (gradient, others) in [(&alone, ColumnSums::default()), (&joined, others)] {
+        let what = format!("{batch}x{inputs}x{hidden} {accumulate:?} on {}", rig.name);
+        let (first, parts) = kernels.backward_in_parts(&call(gradient)).unwrap();
+        assert_eq!(first.len(), 1, "{what}");
+        let parts = parts.expect("a split reduction");
+        rig.run(&first);
+        assert_eq!(rig.bits(gradient), old, "{what}: the parts are not the gradient yet");
+        let rest = ColumnSums { weight: Some(&parts), ..others };
+        let rest = kernels.column_sums(&rest).unwrap();
+        assert_eq!(rest.len(), 1, "{what}");
+        rig.run(&rest);
+        expect_same_bits(&what, &rig.bits(gradient), &want);
+        rig.expect_surroundings_untouched(&what, gradient);
     }
 }

@@ -4,7 +4,7 @@ use super::accumulate::Accumulate;
 use super::commands::Commands;
 use super::core::Kernels;
 use super::operands::View;
-use super::product::Product;
+use super::product::{Product, ProductCall};
 use super::strategy::{BACKWARD_FORMS, Pattern, ProductShape};
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
@@ -72,6 +72,24 @@ pub struct Backward<'a> {
     pub accumulate: Accumulate,
 }
 
+/// A weight gradient whose reduction was split, with its parts still to be added up: what
+/// [`Kernels::backward_in_parts`] leaves to [`Kernels::column_sums`].
+#[derive(Debug, Clone)]
+pub struct GradientParts<'a> {
+    /// \[part\]\[row\]\[column\], rows padded to whole quads, in one row.
+    pub(super) parts: Matrix,
+    pub(super) count: u32,
+    pub(super) gradient: &'a Matrix,
+    pub(super) accumulate: Accumulate,
+}
+
+/// What becomes of the parts of a split reduction.
+#[derive(Clone, Copy)]
+enum Parts {
+    Combined,
+    Left,
+}
+
 impl Kernels {
     /// dW (+)= Hᵀ·dA + dZᵀ·X: the whole gradient of the tied weight, in one dispatch and one store.
     /// (With a split reduction the parts take a second dispatch.)
@@ -83,6 +101,28 @@ impl Kernels {
     ///
     /// As all kernels: see [`Kernels`].
     pub fn backward(&self, call: &Backward<'_>) -> Result<Commands> {
+        Ok(self.weight_gradient(call, Parts::Combined)?.0)
+    }
+
+    /// As [`Kernels::backward`], but with a split reduction the parts are left to be added up by
+    /// [`Kernels::column_sums`], which may have other work to do in the same dispatch. `None` where
+    /// there is nothing left to add.
+    ///
+    /// # Errors
+    ///
+    /// As all kernels: see [`Kernels`].
+    pub fn backward_in_parts<'a>(
+        &self,
+        call: &Backward<'a>,
+    ) -> Result<(Commands, Option<GradientParts<'a>>)> {
+        self.weight_gradient(call, Parts::Left)
+    }
+
+    fn weight_gradient<'a>(
+        &self,
+        call: &Backward<'a>,
+        parts: Parts,
+    ) -> Result<(Commands, Option<GradientParts<'a>>)> {
         let [batch, hidden] = call.code.shape();
         let inputs = call.input.columns();
         expect_shape("output_delta", call.output_delta, [batch, inputs])?;
@@ -109,7 +149,7 @@ impl Kernels {
         ];
         let operands = self.check(&SHADER, operands)?;
         if batch == 0 && call.accumulate == Accumulate::Add {
-            return Ok(Commands::default());
+            return Ok((Commands::default(), None));
         }
         let [code, output_delta, code_delta, input, gradient, _] = operands.views;
         let parameters = |product| Parameters {
@@ -124,6 +164,13 @@ impl Kernels {
             padding_1: 0,
             padding_2: 0,
         };
-        self.multiply(&SHADER, &plan, &operands, None, &[], parameters)
+        let product =
+            ProductCall { shader: &SHADER, operands: &operands, first_group: None, overrides: &[] };
+        if let (Parts::Left, Some(count), Some(parts)) = (parts, plan.parts(), &scratch) {
+            let &Backward { gradient, accumulate, .. } = call;
+            let left = GradientParts { parts: parts.clone(), count, gradient, accumulate };
+            return Ok((self.multiply_parts(&plan, &product, parameters)?, Some(left)));
+        }
+        Ok((self.multiply(&plan, &product, parameters)?, None))
     }
 }

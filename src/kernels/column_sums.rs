@@ -1,8 +1,10 @@
 //! `column_sums.wgsl`: the gradients of both biases and the last pass of a loss, in one dispatch.
 
 use super::accumulate::Accumulate;
+use super::backward::GradientParts;
 use super::commands::Commands;
 use super::core::{Call, Kernels};
+use super::elementwise::groups;
 use super::operands::View;
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
@@ -30,6 +32,8 @@ pub(super) static SHADER: Shader = Shader {
         Binding { name: "decoder_gradient", access: Access::WriteValues },
         Binding { name: "partials", access: Access::Read },
         Binding { name: "total", access: Access::WriteValues },
+        Binding { name: "weight_parts", access: Access::ReadValues },
+        Binding { name: "weight_gradient", access: Access::Write },
     ]],
     overrides: &[],
 };
@@ -46,14 +50,19 @@ uniform! {
         decoder_add: u32,
         first_of_encoder: u32,
         first_of_decoder: u32,
+        first_of_weight: u32,
         groups: u32,
         groups_wide: u32,
         scale: f32,
-        padding: u32,
+        weight_gradient: View,
+        weight_add: u32,
+        parts: u32,
+        padding_0: u32,
+        padding_1: u32,
     }
 }
 
-/// Arguments of [`Kernels::column_sums`]: any of three sums; by default, none.
+/// Arguments of [`Kernels::column_sums`]: any of four sums; by default, none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ColumnSums<'a> {
     /// db from dZ; `encoder_delta` and `encoder_gradient` in errors.
@@ -62,6 +71,9 @@ pub struct ColumnSums<'a> {
     pub decoder_bias: Option<BiasGradient<'a>>,
     /// A loss from its partial sums; `partials` and `total` in errors.
     pub total: Option<Sum<'a>>,
+    /// dW from the parts of a split reduction, as [`Kernels::backward_in_parts`] leaves them;
+    /// `weight_gradient` in errors.
+    pub weight: Option<&'a GradientParts<'a>>,
 }
 
 /// One of the two column sums of [`ColumnSums`]; arguments of [`Kernels::bias_gradient`].
@@ -95,15 +107,16 @@ pub struct Sum<'a> {
 }
 
 impl Kernels {
-    /// The gradients of up to two biases, as [`Kernels::bias_gradient`] computes them, and up to one
-    /// total, as [`Kernels::sum`] does, in one dispatch and with the same bits.
+    /// The gradients of up to two biases, as [`Kernels::bias_gradient`] computes them, up to one
+    /// total, as [`Kernels::sum`] does, and what is left of a split [`Kernels::backward`], in one
+    /// dispatch and with the same bits.
     ///
     /// # Errors
     ///
     /// As all kernels: see [`Kernels`]. What is written by one part must lie in a buffer that no other
     /// part reads or writes.
     pub fn column_sums(&self, call: &ColumnSums<'_>) -> Result<Commands> {
-        let &ColumnSums { encoder_bias, decoder_bias, total } = call;
+        let &ColumnSums { encoder_bias, decoder_bias, total, weight } = call;
         let biases = [("encoder_gradient", encoder_bias), ("decoder_gradient", decoder_bias)];
         for (name, bias) in biases {
             let Some(BiasGradient { delta, gradient, .. }) = bias else { continue };
@@ -124,19 +137,30 @@ impl Kernels {
             decoder_bias.map(|bias| bias.gradient),
             total.map(|sum| sum.partials),
             total.map(|sum| sum.total),
+            weight.map(|weight| &weight.parts),
+            weight.map(|weight| weight.gradient),
         ];
         let operands = self.check(&SHADER, operands)?;
         let [of_encoder, of_decoder] =
             [encoder_bias, decoder_bias].map(|bias| bias.map_or(0, |bias| bias.groups()));
         let first_of_encoder = u64::from(total.is_some());
         let first_of_decoder = first_of_encoder + of_encoder;
-        let groups = first_of_decoder + of_decoder;
+        let first_of_weight = first_of_decoder + of_decoder;
+        let groups = first_of_weight + weight.map_or(0, |weight| groups(weight.gradient));
         let workgroups = self.workgroups(&SHADER, groups)?;
         let [encoder_add, decoder_add] =
             [encoder_bias, decoder_bias].map(|bias| bias.map_or(0, |bias| bias.accumulate.flag()));
         let scale = total.map_or(0.0, |sum| sum.scale);
-        let [encoder_delta, encoder_gradient, decoder_delta, decoder_gradient, partials, total] =
-            operands.views;
+        let [
+            encoder_delta,
+            encoder_gradient,
+            decoder_delta,
+            decoder_gradient,
+            partials,
+            total,
+            _,
+            weight_gradient,
+        ] = operands.views;
         let parameters = Parameters {
             encoder_delta,
             encoder_gradient,
@@ -148,10 +172,15 @@ impl Kernels {
             decoder_add,
             first_of_encoder: first_of_encoder as u32,
             first_of_decoder: first_of_decoder as u32,
+            first_of_weight: first_of_weight as u32,
             groups: groups as u32,
             groups_wide: workgroups[0],
             scale,
-            padding: 0,
+            weight_gradient,
+            weight_add: weight.map_or(0, |weight| weight.accumulate.flag()),
+            parts: weight.map_or(0, |weight| weight.count),
+            padding_0: 0,
+            padding_1: 0,
         };
         let call = Call::new(&SHADER, &parameters, workgroups);
         self.prepare(&operands, &call)

@@ -5,7 +5,7 @@ use super::commands::Commands;
 use super::core::Kernels;
 use super::loss::{Loss, Reduction};
 use super::operands::View;
-use super::product::Product;
+use super::product::{Product, ProductCall};
 use super::strategy::{Pattern, ProductShape};
 use super::weight::Weight;
 use crate::error::Result;
@@ -314,9 +314,13 @@ impl Kernels {
         };
         let overrides =
             [operation.activation.code(), operation.epilogue, f64::from(operation.is_given())];
-        let group = Some(weight.bind_group());
-        let commands =
-            self.multiply(direction.shader, &plan, &operands, group, &overrides, parameters)?;
+        let call = ProductCall {
+            shader: direction.shader,
+            operands: &operands,
+            first_group: Some(weight.bind_group()),
+            overrides: &overrides,
+        };
+        let commands = self.multiply(&plan, &call, parameters)?;
         let losses = scratch.filter(|_| losses > 0).map(|scratch| {
             let layout = Layout {
                 offset: 4 * plan.scratch_quads(),

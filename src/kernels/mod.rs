@@ -31,7 +31,7 @@ pub use self::accumulate::Accumulate;
 pub use self::activation::Activation;
 pub use self::activation_gradient::ActivationGradient;
 pub use self::adam::{AdamSettings, AdamState, AdamUpdate};
-pub use self::backward::{Backward, Contributions};
+pub use self::backward::{Backward, Contributions, GradientParts};
 pub use self::column_sums::{BiasGradient, ColumnSums, Sum};
 pub use self::commands::Commands;
 pub use self::core::{KernelOptions, Kernels};

@@ -45,6 +45,11 @@ impl Plan {
         if self.is_split { u64::from(self.parts) * self.quads() } else { 0 }
     }
 
+    /// Into how many parts the reduction is split; `None` where it is not.
+    pub(super) fn parts(&self) -> Option<u32> {
+        self.is_split.then_some(self.parts)
+    }
+
     /// Workgroups of the dispatch that ends the product.
     fn last_groups(&self) -> u64 {
         if self.is_split {
@@ -74,6 +79,15 @@ impl Plan {
     }
 }
 
+/// What the passes of a product have in common.
+pub(super) struct ProductCall<'a, const N: usize> {
+    pub(super) shader: &'static Shader,
+    pub(super) operands: &'a Operands<'a, N>,
+    pub(super) first_group: Option<&'a wgpu::BindGroup>,
+    /// Of the shader's own overrides.
+    pub(super) overrides: &'a [f64],
+}
+
 impl Kernels {
     /// How to compute a product of this shape, a sum of so many reductions.
     pub(super) fn plan(&self, shape: ProductShape, reductions: u64) -> Plan {
@@ -96,38 +110,61 @@ impl Kernels {
         (quads > 0).then(|| self.zeros("scratch", 1, columns)).transpose()
     }
 
-    /// The dispatches of a product: one, or with a split reduction two. `parameters` makes the
-    /// shader's uniform.
+    /// The dispatches of a product: one, or with a split reduction two.
     pub(super) fn multiply<P: bytemuck::Pod, const N: usize>(
         &self,
-        shader: &'static Shader,
         plan: &Plan,
-        operands: &Operands<'_, N>,
-        first_group: Option<&wgpu::BindGroup>,
-        overrides: &[f64],
+        call: &ProductCall<'_, N>,
         parameters: impl Fn(Product) -> P,
     ) -> Result<Commands> {
-        let dispatch = |form: &'static Form, groups: u64, overrides: &[f64]| {
-            let workgroups = self.workgroups(shader, groups)?;
-            let parameters = parameters(plan.product(groups, workgroups[0]));
-            let mut call = Call::new(shader, &parameters, workgroups)
-                .with_form(form)
-                .with_overrides(overrides);
-            if let Some(group) = first_group {
-                call = call.with_first_group(group);
-            }
-            self.prepare(operands, &call)
-        };
-        let (form, rows) = (plan.strategy.form(), plan.shape.rows);
-        let tiles = plan.shape.tiles(plan.strategy);
-        if !plan.is_split {
-            let own = plan.strategy.overrides(rows, WHOLE);
-            return dispatch(form, tiles, &[overrides, own.as_slice()].concat());
+        if plan.is_split {
+            let first = self.multiply_parts(plan, call, &parameters)?;
+            let (form, groups) = (&COMBINE_FORM, plan.last_groups());
+            return Ok(first.then(self.pass(
+                plan,
+                call,
+                form,
+                groups,
+                call.overrides,
+                &parameters,
+            )?));
         }
-        let defaults = vec![0.0; overrides.len()];
-        let own = plan.strategy.overrides(rows, PARTIAL);
-        let parts = tiles * u64::from(plan.parts);
-        let first = dispatch(form, parts, &[defaults, own].concat())?;
-        Ok(first.then(dispatch(&COMBINE_FORM, plan.last_groups(), overrides)?))
+        let own = plan.strategy.overrides(plan.shape.rows, WHOLE);
+        let overrides = [call.overrides, own.as_slice()].concat();
+        let (form, groups) = (plan.strategy.form(), plan.shape.tiles(plan.strategy));
+        self.pass(plan, call, form, groups, &overrides, &parameters)
+    }
+
+    /// The first dispatch of a split product, which leaves the parts' sums in scratch.
+    pub(super) fn multiply_parts<P: bytemuck::Pod, const N: usize>(
+        &self,
+        plan: &Plan,
+        call: &ProductCall<'_, N>,
+        parameters: impl Fn(Product) -> P,
+    ) -> Result<Commands> {
+        let own = plan.strategy.overrides(plan.shape.rows, PARTIAL);
+        let overrides = [vec![0.0; call.overrides.len()], own].concat();
+        let groups = plan.shape.tiles(plan.strategy) * u64::from(plan.parts);
+        self.pass(plan, call, plan.strategy.form(), groups, &overrides, &parameters)
+    }
+
+    fn pass<P: bytemuck::Pod, const N: usize>(
+        &self,
+        plan: &Plan,
+        call: &ProductCall<'_, N>,
+        form: &'static Form,
+        groups: u64,
+        overrides: &[f64],
+        parameters: &impl Fn(Product) -> P,
+    ) -> Result<Commands> {
+        let workgroups = self.workgroups(call.shader, groups)?;
+        let parameters = parameters(plan.product(groups, workgroups[0]));
+        let mut dispatch = Call::new(call.shader, &parameters, workgroups)
+            .with_form(form)
+            .with_overrides(overrides);
+        if let Some(group) = call.first_group {
+            dispatch = dispatch.with_first_group(group);
+        }
+        self.prepare(call.operands, &dispatch)
     }
 }

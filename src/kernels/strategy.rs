@@ -401,6 +401,8 @@ pub struct StrategyTable {
     available: Vec<Strategy>,
     /// Whether the device has what [`Strategy::Cooperative`] needs, the adapter's list not looked at.
     cooperative: bool,
+    /// Whether only the weight's gradient may be split.
+    whole: bool,
     forced: Option<Choice>,
     exceptions: HashMap<ProductShape, Choice>,
 }
@@ -431,6 +433,7 @@ impl StrategyTable {
             is_cpu: info.device_type == wgpu::DeviceType::Cpu,
             available: fitting.iter().copied().filter(is_sure).collect(),
             cooperative: fitting.contains(&Strategy::Cooperative),
+            whole: false,
             forced: None,
             exceptions: HashMap::new(),
         }
@@ -454,6 +457,13 @@ impl StrategyTable {
     /// The strategies that the device can run.
     pub fn available(&self) -> &[Strategy] {
         &self.available
+    }
+
+    /// Lets the rules split no product but the weight's gradient, so that each of the others is one
+    /// dispatch. A [`TrainingStep`](crate::TrainingStep) does, to be six dispatches.
+    pub fn without_split_products(mut self) -> Self {
+        self.whole = true;
+        self
     }
 
     /// Makes one choice for all products that its strategy can compute; exceptions stay. No part of a
@@ -525,7 +535,9 @@ impl StrategyTable {
 
     fn rule(&self, product: &ProductShape) -> Strategy {
         let is_available = |strategy: &Strategy| {
-            self.available.contains(strategy) && strategy.computes(product.pattern)
+            self.available.contains(strategy)
+                && strategy.computes(product.pattern)
+                && (self.may_split(product) || strategy.span().is_none())
         };
         let first = |strategies: &[Strategy]| strategies.iter().copied().find(is_available);
         let wanted = if self.is_cpu {
@@ -545,10 +557,17 @@ impl StrategyTable {
 
     /// Into how many parts a reduction is split.
     fn parts(&self, product: &ProductShape, strategy: Strategy) -> u32 {
+        if !self.may_split(product) {
+            return 1;
+        }
         let busy = if self.is_cpu { 8 } else { 128 };
         let tiles = product.tiles(strategy).clamp(1, busy);
         let parts = (busy / tiles).min(u64::from(product.depth / SHORTEST_PART)).max(1);
         parts as u32
+    }
+
+    fn may_split(&self, product: &ProductShape) -> bool {
+        !self.whole || product.pattern == Pattern::Backward
     }
 
     fn expect_possible(&self, choice: Choice) -> Result<()> {

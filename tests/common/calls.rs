@@ -250,6 +250,7 @@ pub const CALLS: &[Call] = &[
                 encoder_bias: Some(bias(operands, ["encoder_delta", "encoder_gradient"])),
                 decoder_bias: Some(bias(operands, ["decoder_delta", "decoder_gradient"])),
                 total: Some(sum(operands)),
+                weight: None,
             })
         },
     },
