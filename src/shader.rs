@@ -47,6 +47,7 @@ sources! {
     LINEAR = "linear.wgsl";
     ENCODE = "encode.wgsl";
     DECODE = "decode.wgsl";
+    WEIGHT_GRADIENT = "weight_gradient.wgsl";
     BACKWARD = "backward.wgsl";
     ACTIVATION_GRADIENT = "activation_gradient.wgsl";
     COLUMN_SUMS = "column_sums.wgsl";

@@ -8,11 +8,11 @@ use super::product::{Product, ProductCall};
 use super::strategy::{BACKWARD_FORMS, Pattern, ProductShape};
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{Access, BACKWARD, Binding, MATRIX, PRODUCT, Shader, uniform};
+use crate::shader::{Access, BACKWARD, Binding, MATRIX, PRODUCT, Shader, WEIGHT_GRADIENT, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "backward",
-    sources: &[MATRIX, PRODUCT, BACKWARD],
+    sources: &[MATRIX, PRODUCT, WEIGHT_GRADIENT, BACKWARD],
     forms: BACKWARD_FORMS,
     groups: &[&[
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
