@@ -1,0 +1,76 @@
+// backward_adam.wgsl — Adam's or AdamW's step on the tied weight, straight from its gradient's sums.
+//
+//   gradient = Hᵀ·dA + dZᵀ·X      value = step(value, gradient)
+//
+// The product is that of backward.wgsl, the step that of adam.wgsl; the gradient is never written. For
+// the parameters that adam.wgsl updates in the same step see there: it also raises the weight's step
+// counts, which are only read here.
+//
+// The weight is the first parameter of its set, so the quad that is `index`-th row by row has its
+// moments in units index and units+index of the state, and its workgroup's count in unit
+// 2·units + index/256 (parameter_set.wgsl).
+//
+// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, product.wgsl, a strategy's files, weight_gradient.wgsl
+// and adam_rule.wgsl before it.
+// Tests: backward_adam.rs, training.rs.
+
+struct Parameters {
+    code: View,
+    output_delta: View,
+    code_delta: View,
+    input: View,
+    value: View,
+    product: Product,
+    units: u32,
+    padding_0: u32,
+    padding_1: u32,
+    padding_2: u32,
+}
+
+@group(0) @binding(0) var<uniform> parameters: Parameters;
+@group(0) @binding(1) var<uniform> settings: AdamSettings;
+@group(0) @binding(2) var<storage, read> code: array<Word>;
+@group(0) @binding(3) var<storage, read> output_delta: array<Word>;
+@group(0) @binding(4) var<storage, read> code_delta: array<Word>;
+@group(0) @binding(5) var<storage, read> input: array<Word>;
+@group(0) @binding(6) var<storage, read_write> value: array<Word>;
+@group(0) @binding(7) var<storage, read_write> state: array<vec4<u32>>;
+@group(0) @binding(8) var<storage, read_write> scratch: array<vec4<f32>>;
+
+fn value_quad(row: u32, column: u32) -> vec4<f32> {
+    let at = place(parameters.value, row, column);
+    if WIDTH == 4u {
+        return quad(value[at.x]);
+    }
+    return vec4<f32>(first(value[at.x]), first(value[at.y]), first(value[at.z]), first(value[at.w]));
+}
+
+fn store_value(row: u32, column: u32, values: vec4<f32>) {
+    let at = place(parameters.value, row, column);
+    value[at.x] = word(values);
+    if WIDTH == 1u {
+        let within = inside(parameters.value, row, column);
+        if within.y { value[at.y] = word(values.yyyy); }
+        if within.z { value[at.z] = word(values.zzzz); }
+        if within.w { value[at.w] = word(values.wwww); }
+    }
+}
+
+fn finish(row: u32, column: u32, sum: vec4<f32>, terms: vec4<f32>) {
+    let quads_wide = (parameters.value.columns + 3u) / 4u;
+    let index = row * quads_wide + column / 4u;
+    let units = parameters.units;
+    let step = state[2u * units + index / 256u].x + 1u;
+    let first_moment = bitcast<vec4<f32>>(state[index]);
+    let second_moment = bitcast<vec4<f32>>(state[units + index]);
+    let old = AdamQuad(value_quad(row, column), first_moment, second_moment);
+    let new_quad = adam_step(settings, adam_corrections(settings, step), old, sum);
+    state[index] = bitcast<vec4<u32>>(new_quad.first_moment);
+    state[units + index] = bitcast<vec4<u32>>(new_quad.second_moment);
+    store_value(row, column, new_quad.value);
+}
+
+@compute @workgroup_size(INVOCATIONS)
+fn backward_adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    multiply(group, local);
+}

@@ -1,0 +1,76 @@
+// backward_sgd.wgsl — a step of stochastic gradient descent on the tied weight, straight from its
+// gradient's sums.
+//
+//   gradient = Hᵀ·dA + dZᵀ·X      value = step(value, gradient)
+//
+// The product is that of backward.wgsl, the step that of sgd.wgsl; the gradient is never written.
+//
+// The weight is the first parameter of its set, so the quad that is `index`-th row by row has its
+// velocity in unit `index` of the state (parameter_set.wgsl). Without momentum there is no state.
+//
+// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, product.wgsl, a strategy's files, weight_gradient.wgsl
+// and sgd_rule.wgsl before it.
+// Tests: backward_sgd.rs, training.rs.
+
+struct Parameters {
+    code: View,
+    output_delta: View,
+    code_delta: View,
+    input: View,
+    value: View,
+    product: Product,
+    has_momentum: u32,
+    padding_0: u32,
+    padding_1: u32,
+    padding_2: u32,
+}
+
+@group(0) @binding(0) var<uniform> parameters: Parameters;
+@group(0) @binding(1) var<uniform> settings: SgdSettings;
+@group(0) @binding(2) var<storage, read> code: array<Word>;
+@group(0) @binding(3) var<storage, read> output_delta: array<Word>;
+@group(0) @binding(4) var<storage, read> code_delta: array<Word>;
+@group(0) @binding(5) var<storage, read> input: array<Word>;
+@group(0) @binding(6) var<storage, read_write> value: array<Word>;
+@group(0) @binding(7) var<storage, read_write> state: array<vec4<u32>>;
+@group(0) @binding(8) var<storage, read_write> scratch: array<vec4<f32>>;
+
+fn value_quad(row: u32, column: u32) -> vec4<f32> {
+    let at = place(parameters.value, row, column);
+    if WIDTH == 4u {
+        return quad(value[at.x]);
+    }
+    return vec4<f32>(first(value[at.x]), first(value[at.y]), first(value[at.z]), first(value[at.w]));
+}
+
+fn store_value(row: u32, column: u32, values: vec4<f32>) {
+    let at = place(parameters.value, row, column);
+    value[at.x] = word(values);
+    if WIDTH == 1u {
+        let within = inside(parameters.value, row, column);
+        if within.y { value[at.y] = word(values.yyyy); }
+        if within.z { value[at.z] = word(values.zzzz); }
+        if within.w { value[at.w] = word(values.wwww); }
+    }
+}
+
+fn finish(row: u32, column: u32, sum: vec4<f32>, terms: vec4<f32>) {
+    let quads_wide = (parameters.value.columns + 3u) / 4u;
+    let index = row * quads_wide + column / 4u;
+    let has_momentum = parameters.has_momentum != 0u;
+    var velocity = vec4<f32>();
+    if has_momentum {
+        velocity = bitcast<vec4<f32>>(state[index]);
+    }
+    let old = SgdQuad(value_quad(row, column), velocity);
+    let new_quad = sgd_step(settings, has_momentum, old, sum);
+    if has_momentum {
+        state[index] = bitcast<vec4<u32>>(new_quad.velocity);
+    }
+    store_value(row, column, new_quad.value);
+}
+
+@compute @workgroup_size(INVOCATIONS)
+fn backward_sgd(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    multiply(group, local);
+}
