@@ -88,6 +88,12 @@ struct Shared {
     most_iterations: u64,
 }
 
+/// Bytes of the stand-ins of absent operands that are written: one for each binding of a group, so that
+/// no two writable bindings of a dispatch overlap, which WebGPU forbids. Any device lets a binding start
+/// at a multiple of 256.
+const SPARE_STEP: u64 = 256;
+const SPARE_BINDINGS: u64 = 16;
+
 /// Shader, width and the values of its overrides, in the order of the shader's list.
 type PipelineKey = (&'static str, Width, Vec<u32>);
 
@@ -139,13 +145,14 @@ impl Kernels {
     ///
     /// [`Error::DeviceLost`] and [`Error::OutOfMemory`].
     pub fn new(device: &wgpu::Device, options: KernelOptions) -> Result<Self> {
-        let spare = |label| filled_buffer(device, label, &[0; 16], wgpu::BufferUsages::STORAGE);
+        let spare =
+            |label, bytes: &[u8]| filled_buffer(device, label, bytes, wgpu::BufferUsages::STORAGE);
         let shared = Shared {
             device: device.clone(),
             limits: device.limits(),
             options,
-            spare_read: spare("absent input")?,
-            spare_write: spare("absent output")?,
+            spare_read: spare("absent input", &[0; 16])?,
+            spare_write: spare("absent output", &[0; (SPARE_BINDINGS * SPARE_STEP) as usize])?,
             group_layouts: Mutex::default(),
             modules: Mutex::default(),
             pipelines: Mutex::default(),
@@ -309,11 +316,13 @@ impl Kernels {
 
     fn operand_entry<'a>(&'a self, operand: &Operand<'a>) -> wgpu::BindGroupEntry<'a> {
         let spare = if operand.binding.access.writes() {
-            &self.shared.spare_write
+            let offset = u64::from(operand.index) * SPARE_STEP;
+            let size = wgpu::BufferSize::new(16);
+            Slice { buffer: &self.shared.spare_write, offset, size }
         } else {
-            &self.shared.spare_read
+            Slice::whole(&self.shared.spare_read)
         };
-        entry(operand.index, operand.bound.unwrap_or(Slice::whole(spare)))
+        entry(operand.index, operand.bound.unwrap_or(spare))
     }
 
     /// A bind group of `bindings`, of which there is one: `matrix`, read.
@@ -490,7 +499,8 @@ fn create_unchecked(
 ) -> wgpu::ShaderModule {
     // SAFETY: no index can leave its buffer: every view is checked against its buffer before it is
     // bound, and the kernels clamp every index to the view (matrix.wgsl) or compare it with the
-    // view's columns (biases). Workgroup memory is indexed by the local invocation index and by
+    // view's columns (biases), and an optimizer's state is made for exactly the workgroups that
+    // its parameters take. Workgroup memory is indexed by the local invocation index and by
     // constants within its bounds. Every loop counts up to a size of a matrix, every divisor is
     // the size of a non-empty one, and no kernel uses signed integers.
     unsafe {
