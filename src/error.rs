@@ -168,6 +168,15 @@ pub enum Error {
     #[error("the encoder and the decoder hold two different weights: they are not tied")]
     NotTied,
 
+    /// A set of parameters that one dispatch updates has more of them than a dispatch can bind.
+    #[error("a set of up to {most} parameters is expected, but {given} were given")]
+    TooManyParameters {
+        /// Parameters that were given.
+        given: usize,
+        /// The most that is allowed.
+        most: usize,
+    },
+
     /// An optimizer was not given the gradient of one of its parameters.
     #[error("the gradient of the parameter `{parameter}` is expected, but was not given")]
     NoGradient {

@@ -1,8 +1,11 @@
 //! [`Optimizer`]: one state and one update for each parameter, however often it is used.
 
+use std::cmp::Reverse;
+
 use crate::error::{Error, Result, captured, expect_alive};
 use crate::kernels::{
-    AdamSettings, AdamState, AdamUpdate, Commands, Kernels, SgdSettings, SgdState, SgdUpdate,
+    AdamMoments, AdamSettings, AdamState, AdamUpdate, Commands, GRADIENTS, Kernels,
+    MOST_PARAMETERS, ParameterUpdate, SgdSettings, SgdState, SgdUpdate, VALUES,
 };
 use crate::matrix::Matrix;
 use crate::parameters::{Parameter, Parameters};
@@ -46,14 +49,52 @@ impl From<AdamSettings> for OptimizerSettings {
     }
 }
 
-/// What an optimizer keeps for one parameter.
-#[derive(Debug, Clone)]
+/// What an optimizer keeps for one parameter: views of the buffer of its set.
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum OptimizerState {
-    /// Of SGD: the velocity, with momentum.
-    Sgd(Option<SgdState>),
+    /// Of SGD: the velocity, with momentum, in the shape of the parameter.
+    Sgd(Option<Matrix>),
     /// Of Adam and AdamW: the moments and the step count.
+    Adam(AdamMoments),
+}
+
+/// Parameters that one dispatch updates.
+#[derive(Debug, Clone)]
+struct Set {
+    /// Indices into the optimizer's list of states.
+    parameters: Vec<usize>,
+    state: SetState,
+}
+
+#[derive(Debug, Clone)]
+enum SetState {
+    Sgd(Option<SgdState>),
     Adam(AdamState),
+}
+
+impl SetState {
+    fn new(kernels: &Kernels, settings: OptimizerSettings, parameters: &[&Matrix]) -> Result<Self> {
+        Ok(match settings {
+            OptimizerSettings::Sgd(settings) if settings.momentum == 0.0 => Self::Sgd(None),
+            OptimizerSettings::Sgd(_) => Self::Sgd(Some(SgdState::new(kernels, parameters)?)),
+            OptimizerSettings::Adam(_) => Self::Adam(AdamState::new(kernels, parameters)?),
+        })
+    }
+
+    /// What is kept for each of so many parameters.
+    fn of_each(&self, parameters: usize) -> Vec<OptimizerState> {
+        match self {
+            Self::Sgd(None) => vec![OptimizerState::Sgd(None); parameters],
+            Self::Sgd(Some(state)) => {
+                let velocities = state.velocities().iter().cloned();
+                velocities.map(|velocity| OptimizerState::Sgd(Some(velocity))).collect()
+            }
+            Self::Adam(state) => {
+                state.moments().iter().cloned().map(OptimizerState::Adam).collect()
+            }
+        }
+    }
 }
 
 /// An optimizer of some parameters: their moments on the GPU, and the settings of the update.
@@ -62,6 +103,8 @@ pub struct Optimizer {
     kernels: Kernels,
     settings: OptimizerSettings,
     uniform: wgpu::Buffer,
+    sets: Vec<Set>,
+    /// In the order in which the parameters were given.
     states: Vec<(Parameter, OptimizerState)>,
 }
 
@@ -78,49 +121,64 @@ impl Optimizer {
     ) -> Result<Self> {
         let settings = settings.into();
         let uniform = kernels.uniform_buffer("optimizer settings", &settings.to_uniform()?)?;
-        let state = |parameter: &Parameter| {
-            let value = &parameter.value;
-            let state = match settings {
-                OptimizerSettings::Sgd(settings) if settings.momentum == 0.0 => {
-                    OptimizerState::Sgd(None)
-                }
-                OptimizerSettings::Sgd(_) => {
-                    OptimizerState::Sgd(Some(SgdState::new(kernels, value)?))
-                }
-                OptimizerSettings::Adam(_) => OptimizerState::Adam(AdamState::new(kernels, value)?),
-            };
-            Ok((parameter.clone(), state))
-        };
-        let states = parameters.iter().map(state).collect::<Result<_>>()?;
-        Ok(Self { kernels: kernels.clone(), settings, uniform, states })
+        let (mut sets, mut states) = (Vec::new(), Vec::new());
+        for set in dealt_out(parameters) {
+            let values: Vec<_> = set.iter().map(|(_, parameter)| &parameter.value).collect();
+            let state = SetState::new(kernels, settings, &values)?;
+            states.extend(set.iter().copied().zip(state.of_each(set.len())));
+            let parameters = set.into_iter().map(|(index, _)| index).collect();
+            sets.push(Set { parameters, state });
+        }
+        states.sort_by_key(|((index, _), _)| *index);
+        let states = states.into_iter().map(|((_, parameter), state)| (parameter.clone(), state));
+        let states = states.collect();
+        Ok(Self { kernels: kernels.clone(), settings, uniform, sets, states })
     }
 
     /// One update of every parameter of the optimizer, from pairs of a parameter's value and its
     /// gradient, in any order. Pairs of other parameters are left alone.
     ///
+    /// One dispatch updates up to three parameters that lie in different buffers: those of a layer
+    /// take one.
+    ///
     /// # Errors
     ///
     /// [`Error::NoGradient`] where a parameter is in no pair, and as [`Kernels::sgd`] and
-    /// [`Kernels::adam`].
+    /// [`Kernels::adam`]; there a parameter is called by its name.
     pub fn update(&self, gradients: &[(&Matrix, &Matrix)]) -> Result<Commands> {
-        let settings = &self.uniform;
-        let mut commands = Commands::default();
-        for (parameter, state) in &self.states {
-            let value = &parameter.value;
-            let Some(&(_, gradient)) = gradients.iter().find(|(known, _)| *known == value) else {
+        let pair = |(parameter, _): &'_ (Parameter, OptimizerState)| {
+            let found = gradients.iter().find(|(value, _)| **value == parameter.value);
+            let Some(&(value, gradient)) = found else {
                 return Err(Error::NoGradient { parameter: parameter.name });
             };
-            commands = commands.then(match state {
-                OptimizerState::Sgd(state) => {
-                    let state = state.as_ref();
-                    self.kernels.sgd(&SgdUpdate { value, gradient, state, settings })?
-                }
-                OptimizerState::Adam(state) => {
-                    self.kernels.adam(&AdamUpdate { value, gradient, state, settings })?
-                }
-            });
+            Ok(ParameterUpdate { value, gradient })
+        };
+        let updates = self.states.iter().map(pair).collect::<Result<Vec<_>>>()?;
+        self.sets.iter().try_fold(Commands::default(), |commands, set| {
+            let parameters: Vec<_> = set.parameters.iter().map(|index| updates[*index]).collect();
+            let more = self.update_set(&set.state, &parameters);
+            Ok(commands.then(more.map_err(|error| self.named(error, set))?))
+        })
+    }
+
+    fn update_set(&self, state: &SetState, parameters: &[ParameterUpdate<'_>]) -> Result<Commands> {
+        let settings = &self.uniform;
+        match state {
+            SetState::Sgd(state) => {
+                let state = state.as_ref();
+                self.kernels.sgd(&SgdUpdate { parameters, state, settings })
+            }
+            SetState::Adam(state) => self.kernels.adam(&AdamUpdate { parameters, state, settings }),
         }
-        Ok(commands)
+    }
+
+    /// The error with the names of the set's parameters, since the caller does not see the sets.
+    fn named(&self, error: Error, set: &Set) -> Error {
+        let name = |index: usize| self.states[index].0.name;
+        let values = VALUES.into_iter().zip(&set.parameters);
+        let values = values.map(|(called, index)| [called, name(*index)]);
+        let gradients = GRADIENTS.into_iter().map(|called| [called, "gradient"]);
+        error.renamed(&values.chain(gradients).collect::<Vec<_>>())
     }
 
     /// Sets the learning rate of all that is submitted from now on, commands recorded earlier but
@@ -157,4 +215,27 @@ impl Optimizer {
     pub fn states(&self) -> impl Iterator<Item = (&Parameter, &OptimizerState)> {
         self.states.iter().map(|(parameter, state)| (parameter, state))
     }
+}
+
+/// Sets of parameters that may be updated by one dispatch, each with its index in the list. As few
+/// as there can be, if no two parameters share a buffer, and the largest ones lead a set each: the
+/// kernels read and write the first parameter of a set in the largest words.
+fn dealt_out(parameters: &Parameters) -> Vec<Vec<(usize, &Parameter)>> {
+    let fewest = parameters.len().div_ceil(MOST_PARAMETERS);
+    let mut by_size: Vec<_> = parameters.iter().enumerate().collect();
+    by_size.sort_by_key(|(_, parameter)| Reverse(parameter.value.len()));
+    let mut sets: Vec<Vec<(usize, &Parameter)>> = Vec::new();
+    for (index, parameter) in by_size {
+        let buffer = parameter.value.buffer();
+        let has_room = |set: &&mut Vec<(usize, &Parameter)>| {
+            set.len() < MOST_PARAMETERS
+                && set.iter().all(|(_, other)| other.value.buffer() != buffer)
+        };
+        let leads = sets.len() < fewest;
+        match sets.iter_mut().find(has_room).filter(|_| !leads) {
+            Some(set) => set.push((index, parameter)),
+            None => sets.push(vec![(index, parameter)]),
+        }
+    }
+    sets
 }

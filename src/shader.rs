@@ -54,7 +54,10 @@ sources! {
     MEASURE = "measure.wgsl";
     SQUARED_ERROR = "squared_error.wgsl";
     CROSS_ENTROPY = "cross_entropy.wgsl";
+    PARAMETER_SET = "parameter_set.wgsl";
+    SGD_RULE = "sgd_rule.wgsl";
     SGD = "sgd.wgsl";
+    ADAM_RULE = "adam_rule.wgsl";
     ADAM = "adam.wgsl";
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::optimizers::{Run, expect_settings_refused, gradient_of_step};
 use common::{Place, Rig, on_every_adapter, once_per_adapter};
 use tied_linear::kernels::AdamSettings;
-use tied_linear::{Matrix, Optimizer, OptimizerState, Parameter, Parameters};
+use tied_linear::{Optimizer, OptimizerState, Parameter, Parameters};
 
 optimizer_tests!(
     AdamSettings::adamw(0.05).with_weight_decay(0.3),
@@ -19,6 +19,10 @@ optimizer_tests!(
         a_matrix_listed_twice_is_updated_once,
         a_missing_gradient_is_an_error,
         an_empty_parameter_is_nothing_to_do,
+        each_parameter_of_a_set_gets_what_it_gets_alone,
+        a_dispatch_updates_up_to_three_parameters,
+        parameters_in_one_buffer_are_updated_one_after_the_other,
+        what_is_kept_can_be_written_and_read_for_each_parameter,
     ]
 );
 
@@ -81,25 +85,22 @@ fn step_lengths(rig: &Rig, settings: AdamSettings, count: u32) -> Vec<f32> {
 }
 
 #[test]
-fn moments_lie_in_rows_of_whole_quads() {
+fn moments_have_the_shape_of_the_parameter() {
     on_every_adapter(|rig| {
         let settings = AdamSettings::adam(0.01).with_betas([0.75, 0.5]);
         let mut run = Run::new(rig, settings, [3, 5], [Place::Odd; 2]);
         run.steps(1);
-        let OptimizerState::Adam(state) = run.state() else {
+        let OptimizerState::Adam(moments) = run.state() else {
             panic!("no state of Adam");
         };
-        let rows_of_quads = |moment: &Matrix| Matrix::new(moment.buffer(), 3, 8).unwrap();
-        let first = rig.get(&rows_of_quads(state.first_moment()));
-        let second = rig.get(&rows_of_quads(state.second_moment()));
         let gradient = gradient_of_step([3, 5], 0);
-        for row in 0..3 {
-            for column in 0..5 {
-                let at = row as usize * 8 + column as usize;
-                let g = gradient.at(row, column) as f32;
-                assert_eq!([first[at], second[at]], [0.25 * g, 0.5 * g * g]);
-            }
-        }
+        let of_gradient = |f: fn(f32) -> f32| -> Vec<f32> {
+            gradient.values.iter().map(|g| f(*g as f32)).collect()
+        };
+        assert_eq!(moments.first_moment().shape(), [3, 5]);
+        assert_eq!(rig.get(moments.first_moment()), of_gradient(|g| 0.25 * g));
+        assert_eq!(moments.second_moment().shape(), [3, 5]);
+        assert_eq!(rig.get(moments.second_moment()), of_gradient(|g| 0.5 * g * g));
     });
 }
 

@@ -12,12 +12,13 @@ use common::{Place, Rig, USAGES, buffer, on_every_adapter, once_per_adapter, sha
 use tied_linear::headless::Gpu;
 use tied_linear::kernels::{
     Accumulate, AdamSettings, AdamState, AdamUpdate, Backward, BiasGradient, ColumnSums,
-    Contributions, Gradient, Linear, LossGradient, SHADERS, SgdSettings, SgdState, SgdUpdate,
+    Contributions, Gradient, Linear, LossGradient, ParameterUpdate, SHADERS, SgdSettings, SgdState,
+    SgdUpdate,
 };
 use tied_linear::{
     Activation, Decoder, ElementType, Encoder, Error, Gradients, KernelOptions, Kernels,
-    LayerBackward, Layout, Loss, Matrix, Optimizer, OptimizerSettings, Readback, Result, Tape,
-    TiedLinear, TiedLinearOptions, TrainingOptions, TrainingStep, Weight, wgpu,
+    LayerBackward, Layout, Loss, Matrix, Optimizer, OptimizerSettings, Parameter, Readback, Result,
+    Tape, TiedLinear, TiedLinearOptions, TrainingOptions, TrainingStep, Weight, wgpu,
 };
 
 // The operands of every call.
@@ -53,6 +54,7 @@ fn a_wrong_shape_of_any_operand_is_refused() {
                             [longer, SMALL].map(|sizes| call.operand(other).shape(sizes));
                         expect_error(&what, result, shape(other, expected, given));
                     }
+                    Blamed::Twin(twin) => expect_error(&what, result, shape(twin, wrong, right)),
                     Blamed::Nobody => assert!(result.is_ok(), "{what}: {:?}", result.err()),
                 }
             }
@@ -206,12 +208,14 @@ fn settings_in_the_parameters_buffer_are_refused() {
     once_per_adapter(|rig| {
         for call in updates() {
             let shared = buffer(&rig.gpu.device, 256, USAGES | wgpu::BufferUsages::UNIFORM);
-            let [rows, columns] = call.operand("value").shape(SMALL);
-            let operands = Operands::new(rig, call, SMALL)
-                .with("value", Matrix::new(&shared, rows, columns).unwrap())
-                .with_settings(shared);
-            let want = Error::Aliased { output: "value", other: "settings" };
-            expect_error(call.name, (call.make)(&rig.kernels, &operands), want);
+            for output in ["parameters[0].value", "parameters[2].value"] {
+                let [rows, columns] = call.operand(output).shape(SMALL);
+                let operands = Operands::new(rig, call, SMALL)
+                    .with(output, Matrix::new(&shared, rows, columns).unwrap())
+                    .with_settings(shared.clone());
+                let want = Error::Aliased { output, other: "settings" };
+                expect_error(call.name, (call.make)(&rig.kernels, &operands), want);
+            }
         }
     });
 }
@@ -295,7 +299,9 @@ fn three_and_five_workgroups(call: &str) -> Option<[Sizes; 2]> {
         "decode" | "input_gradient" => [sizes(150, 2), sizes(257, 2)],
         // One for the total, and a sum each.
         "column_sums" => [sizes(2, 2), sizes(2, 150)],
-        "activation_gradient" | "sgd" | "adam" => [sizes(600, 5), sizes(1021, 5)],
+        "activation_gradient" => [sizes(600, 5), sizes(1021, 5)],
+        // The biases take one each.
+        "sgd" | "adam" => [sizes(7, 3), sizes(600, 5)],
         // These take no more workgroups than one dimension allows.
         "squared_error" | "cross_entropy" => [sizes(1800, 1), sizes(4000, 1)],
         _ => return None,
@@ -372,7 +378,8 @@ fn a_device_without_workgroups_is_refused_by_every_call() {
             let operands = Operands::new(rig, call, SMALL);
             let before = operands.bits(rig);
             let result = (call.make)(&rig.kernels, &operands);
-            expect_error(call.name, result, limit(call.shader, NO_WORKGROUPS, least(call), 0));
+            let needed = if ["sgd", "adam"].contains(&call.name) { 3 } else { least(call) };
+            expect_error(call.name, result, limit(call.shader, NO_WORKGROUPS, needed, 0));
             assert_eq!(operands.bits(rig), before, "{} wrote something", call.name);
         }
         let parts = LayerParts::new(&rig.kernels);
@@ -394,6 +401,10 @@ fn a_device_without_workgroups_is_refused_by_every_call() {
                 }
                 "squared_error" | "cross_entropy" => {
                     expect_error(call.name, result, refused("column_sums"));
+                }
+                // The parameters have no batch.
+                "sgd" | "adam" => {
+                    expect_error(call.name, result, limit(call.shader, NO_WORKGROUPS, 3, 0));
                 }
                 // What an empty batch adds up to is zeros, which somebody has to write; the others
                 // have no batch.
@@ -442,7 +453,17 @@ fn calls_take_as_many_workgroups_as_their_shares_make() {
                 "encode" | "decode" | "code_gradient" | "input_gradient" | "backward" => {
                     on_tiles(call.name).to_vec()
                 }
-                "activation_gradient" | "sgd" | "adam" => elementwise.to_vec(),
+                "activation_gradient" => elementwise.to_vec(),
+                // A weight and both biases.
+                "sgd" | "adam" => vec![
+                    (sizes(1, VALUES, 1), 1 + 1 + 1),
+                    (sizes(1, VALUES + 1, 1), 2 + 1 + 2),
+                    (sizes(1, 4, VALUES), 4 + 1 + 1),
+                    (sizes(1, 4, VALUES + 1), 5 + 2 + 1),
+                    // A quad does not go on in the next row.
+                    (sizes(1, VALUES / 4 - 3, 4), 1 + 1 + 1),
+                    (sizes(1, VALUES / 4, 5), 2 + 1 + 1),
+                ],
                 "bias_gradient" => vec![
                     (sizes(3, 3, COLUMNS), 1),
                     (sizes(300, 3, COLUMNS), 1),
@@ -614,12 +635,16 @@ fn a_buffer_over_the_limit_is_refused() {
         let result = Tape::new(&layer, (1 << 14) + 1);
         expect_error("tape", result, over("code", (1 << 16) + 4));
 
-        // Rows of a moment are padded to whole quads.
-        let narrow = kernels.zeros("narrow", 4097, 1).unwrap();
-        let result = SgdState::new(kernels, &narrow);
-        expect_error("state", result, over("velocity", (1 << 16) + 16));
-        let result = AdamState::new(kernels, &narrow);
-        expect_error("state", result, over("first moment", (1 << 16) + 16));
+        // A moment takes 4 KiB of each workgroup of 256 quads, a step count 16 bytes.
+        let column = |rows| kernels.zeros("column", rows, 1).unwrap();
+        SgdState::new(kernels, &[&column(4096)]).expect("fits");
+        let result = SgdState::new(kernels, &[&column(4097)]);
+        expect_error("velocities", result, over("velocities", 17 << 12));
+        let result = SgdState::new(kernels, &[&column(4096), &column(1)]);
+        expect_error("velocities", result, over("velocities", 17 << 12));
+        AdamState::new(kernels, &[&column(7 * 256)]).expect("fits");
+        let result = AdamState::new(kernels, &[&column(5 * 256), &column(1), &column(257)]);
+        expect_error("moments", result, over("moments", 8 * (2 * 4096 + 16)));
     });
 }
 
@@ -1088,6 +1113,150 @@ fn two_weights_are_not_tied() {
     });
 }
 
+/// Updates of a set by SGD with momentum and by Adam, each with a state for matrices like `shapes`.
+fn update_results(
+    rig: &Rig,
+    parameters: &[ParameterUpdate<'_>],
+    shapes: &[&Matrix],
+) -> [Result<tied_linear::Commands>; 2] {
+    let settings = &settings(&rig.gpu.device, wgpu::BufferUsages::empty());
+    let kernels = &rig.kernels;
+    let sgd = SgdState::new(kernels, shapes)
+        .and_then(|state| kernels.sgd(&SgdUpdate { parameters, state: Some(&state), settings }));
+    let adam = AdamState::new(kernels, shapes)
+        .and_then(|state| kernels.adam(&AdamUpdate { parameters, state: &state, settings }));
+    [sgd, adam]
+}
+
+#[test]
+fn a_set_of_more_than_three_parameters_is_refused() {
+    once_per_adapter(|rig| {
+        let matrices: Vec<_> = (0..10).map(|_| rig.kernels.zeros("m", 2, 3).unwrap()).collect();
+        let (values, gradients) = matrices.split_at(5);
+        let pairs = std::iter::zip(values, gradients);
+        let updates: Vec<_> =
+            pairs.map(|(value, gradient)| ParameterUpdate { value, gradient }).collect();
+        let values: Vec<_> = values.iter().collect();
+        for count in 0..=3 {
+            for result in update_results(rig, &updates[..count], &values[..count]) {
+                assert_eq!(result.expect("a set").len(), count.min(1), "{count} parameters");
+            }
+        }
+        for given in [4, 5] {
+            let want = Error::TooManyParameters { given, most: 3 };
+            // The state is not even made.
+            for result in update_results(rig, &updates[..3], &values[..given]) {
+                expect_error("state", result, want.clone());
+            }
+            for result in update_results(rig, &updates[..given], &values[..3]) {
+                expect_error("parameters", result, want.clone());
+            }
+            let settings = &settings(&rig.gpu.device, wgpu::BufferUsages::empty());
+            let parameters = &updates[..given];
+            let result = rig.kernels.sgd(&SgdUpdate { parameters, state: None, settings });
+            expect_error("no state", result, want);
+        }
+        for (updated, kept) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
+            for result in update_results(rig, &updates[..updated], &values[..kept]) {
+                let reason = "it was made for another number of parameters";
+                let want = Error::Incompatible { what: "state", reason };
+                expect_error("another number", result, want);
+            }
+        }
+    });
+}
+
+/// A parameter that is listed twice would be updated twice, at the same time.
+#[test]
+fn a_parameter_twice_in_a_set_is_refused() {
+    once_per_adapter(|rig| {
+        let matrix = || rig.kernels.zeros("m", 2, 4).unwrap();
+        let (values, gradients) = ([matrix(), matrix()], [matrix(), matrix(), matrix()]);
+        let again = Matrix::new(values[0].buffer(), 2, 4).unwrap();
+        let row = values[0].row_range(1..2).unwrap();
+        let row_gradient = gradients[2].row_range(0..1).unwrap();
+        for (twice, gradient) in [(&again, &gradients[2]), (&row, &row_gradient)] {
+            for place in [1, 2] {
+                let mut updates = vec![
+                    ParameterUpdate { value: &values[0], gradient: &gradients[0] },
+                    ParameterUpdate { value: &values[1], gradient: &gradients[1] },
+                ];
+                updates.insert(place, ParameterUpdate { value: twice, gradient });
+                let shapes: Vec<_> = updates.iter().map(|update| update.value).collect();
+                for result in update_results(rig, &updates, &shapes) {
+                    let names =
+                        ["parameters[0].value", "parameters[1].value", "parameters[2].value"];
+                    let want = Error::Aliased { output: names[0], other: names[place] };
+                    expect_error("twice", result, want);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_state_that_is_an_operand_of_its_own_update_is_refused() {
+    once_per_adapter(|rig| {
+        let settings = &settings(&rig.gpu.device, wgpu::BufferUsages::empty());
+        let kernels = &rig.kernels;
+        let other = kernels.zeros("m", 2, 4).unwrap();
+        let sgd = SgdState::new(kernels, &[&other]).unwrap();
+        let adam = AdamState::new(kernels, &[&other]).unwrap();
+        let check = |kept: &Matrix, update: &dyn Fn(&[ParameterUpdate<'_>]) -> Error| {
+            let error = update(&[ParameterUpdate { value: &other, gradient: kept }]);
+            let gradient = "parameters[0].gradient";
+            assert_eq!(error, Error::Aliased { output: "state", other: gradient });
+            let error = update(&[ParameterUpdate { value: kept, gradient: &other }]);
+            let value = "parameters[0].value";
+            assert_eq!(error, Error::Aliased { output: value, other: "state" });
+        };
+        check(&sgd.velocities()[0], &|parameters| {
+            let result = kernels.sgd(&SgdUpdate { parameters, state: Some(&sgd), settings });
+            expect_any_error("sgd", result)
+        });
+        let moments = &adam.moments()[0];
+        for kept in [moments.first_moment(), moments.second_moment()] {
+            check(kept, &|parameters| {
+                let result = kernels.adam(&AdamUpdate { parameters, state: &adam, settings });
+                expect_any_error("adam", result)
+            });
+        }
+    });
+}
+
+/// The caller of an optimizer does not see in which sets it updates its parameters.
+#[test]
+fn an_optimizer_calls_a_parameter_by_its_name() {
+    once_per_adapter(|rig| {
+        let given = USAGES - wgpu::BufferUsages::STORAGE;
+        let needed = wgpu::BufferUsages::STORAGE;
+        let shapes = [[1, 3], [1, 4], [2, 9], [1, 5], [2, 8]];
+        let names = ["one", "two", "three", "four", "five"];
+        for spoilt in 0..5 {
+            let value = |index: usize| {
+                let usage = if index == spoilt { given } else { USAGES };
+                matrix_with(rig, shapes[index], usage)
+            };
+            let values: Vec<_> = (0..5).map(value).collect();
+            let parameters = names.iter().zip(&values);
+            let parameters =
+                parameters.map(|(name, value)| Parameter { name, value: value.clone() });
+            let parameters = parameters.collect();
+            let gradients: Vec<_> =
+                shapes.iter().map(|shape| matrix_with(rig, *shape, USAGES)).collect();
+            let pairs: Vec<_> = values.iter().zip(&gradients).collect();
+            for settings in [
+                OptimizerSettings::from(SgdSettings::new(0.1).with_momentum(0.9)),
+                AdamSettings::adam(0.1).into(),
+            ] {
+                let optimizer = Optimizer::new(&rig.kernels, &parameters, settings).unwrap();
+                let want = usage(names[spoilt], needed, given);
+                expect_error(names[spoilt], optimizer.update(&pairs), want);
+            }
+        }
+    });
+}
+
 #[test]
 fn an_optimizer_wants_a_fitting_gradient_for_each_parameter() {
     once_per_adapter(|rig| {
@@ -1102,7 +1271,7 @@ fn an_optimizer_wants_a_fitting_gradient_for_each_parameter() {
         for settings in settings {
             let optimizer = Optimizer::new(&rig.kernels, &parameters, settings).unwrap();
             let commands = optimizer.update(&pairs).expect("valid as it stands");
-            assert_eq!(commands.len(), 3);
+            assert_eq!(commands.len(), 1);
             for (index, parameter) in parameters.iter().enumerate() {
                 let parameter = parameter.name;
                 let mut fewer = pairs.clone();
@@ -1287,17 +1456,12 @@ fn handles_of_another_device_are_refused() {
         let [value, gradient] = [matrix(), matrix()];
         let there_value = there.zeros("value", 2, 2).unwrap();
         let settings = &settings(&rig.gpu.device, wgpu::BufferUsages::empty());
-        let state = SgdState::new(there, &there_value).unwrap();
-        let result = here.sgd(&SgdUpdate {
-            value: &value,
-            gradient: &gradient,
-            state: Some(&state),
-            settings,
-        });
+        let parameters = &[ParameterUpdate { value: &value, gradient: &gradient }];
+        let state = SgdState::new(there, &[&there_value]).unwrap();
+        let result = here.sgd(&SgdUpdate { parameters, state: Some(&state), settings });
         expect_refused("sgd", result);
-        let state = AdamState::new(there, &there_value).unwrap();
-        let result =
-            here.adam(&AdamUpdate { value: &value, gradient: &gradient, state: &state, settings });
+        let state = AdamState::new(there, &[&there_value]).unwrap();
+        let result = here.adam(&AdamUpdate { parameters, state: &state, settings });
         expect_refused("adam", result);
         let layer = TiedLinear::new(here, &TiedLinearOptions::new(2, 2)).unwrap();
         let settings = SgdSettings::new(0.1);
@@ -1644,6 +1808,7 @@ fn expect_message(what: &str, error: &Error) {
             vec![name.to_string(), expected.to_string(), given.to_string()]
         }
         Error::Length { expected, given } => vec![expected.to_string(), given.to_string()],
+        Error::TooManyParameters { given, most } => vec![given.to_string(), most.to_string()],
         Error::NotTied => vec!["not tied".to_string()],
         Error::NoGradient { parameter } => vec![parameter.to_string()],
         Error::ReadPending => vec!["earlier read".to_string()],

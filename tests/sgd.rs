@@ -4,7 +4,7 @@ mod common;
 
 use common::optimizers::{Run, expect_settings_refused, gradient_of_step};
 use common::{Place, on_every_adapter, once_per_adapter};
-use tied_linear::kernels::{SgdSettings, SgdUpdate};
+use tied_linear::kernels::{ParameterUpdate, SgdSettings, SgdUpdate};
 use tied_linear::{Matrix, OptimizerState, wgpu};
 use wgpu::util::DeviceExt;
 
@@ -20,6 +20,10 @@ optimizer_tests!(
         a_matrix_listed_twice_is_updated_once,
         a_missing_gradient_is_an_error,
         an_empty_parameter_is_nothing_to_do,
+        each_parameter_of_a_set_gets_what_it_gets_alone,
+        a_dispatch_updates_up_to_three_parameters,
+        parameters_in_one_buffer_are_updated_one_after_the_other,
+        what_is_kept_can_be_written_and_read_for_each_parameter,
     ]
 );
 
@@ -47,25 +51,20 @@ fn a_hundred_steps_of_every_kind() {
 }
 
 #[test]
-fn the_velocity_lies_in_rows_of_whole_quads_and_exists_with_momentum_alone() {
+fn the_velocity_has_the_shape_of_the_parameter_and_exists_with_momentum_alone() {
     on_every_adapter(|rig| {
         let settings = SgdSettings::new(0.01);
         let plain = Run::new(rig, settings, [3, 5], [Place::Odd; 2]);
         assert!(matches!(plain.state(), OptimizerState::Sgd(None)));
         let mut run = Run::new(rig, settings.with_momentum(0.9), [3, 5], [Place::Odd; 2]);
         run.steps(1);
-        let OptimizerState::Sgd(Some(state)) = run.state() else {
+        let OptimizerState::Sgd(Some(velocity)) = run.state() else {
             panic!("no velocity");
         };
-        let velocity = Matrix::new(state.velocity().buffer(), 3, 8).unwrap();
-        let velocity = rig.get(&velocity);
+        assert_eq!(velocity.shape(), [3, 5]);
         let gradient = gradient_of_step([3, 5], 0);
-        for row in 0..3 {
-            for column in 0..5 {
-                let at = row as usize * 8 + column as usize;
-                assert_eq!(velocity[at], gradient.at(row, column) as f32);
-            }
-        }
+        let gradient: Vec<_> = gradient.values.iter().map(|value| *value as f32).collect();
+        assert_eq!(rig.get(velocity), gradient);
     });
 }
 
@@ -85,9 +84,9 @@ fn more_workgroups_than_a_dimension_has() {
             contents: &SgdSettings::new(0.25).to_uniform().unwrap(),
             usage: wgpu::BufferUsages::UNIFORM,
         };
+        let gradient = column(&values);
         let commands = rig.kernels.sgd(&SgdUpdate {
-            value: &value,
-            gradient: &column(&values),
+            parameters: &[ParameterUpdate { value: &value, gradient: &gradient }],
             state: None,
             settings: &rig.gpu.device.create_buffer_init(&settings),
         });

@@ -217,6 +217,19 @@ fn matrices_are_bound_in_words_and_plain_values_alike_in_both_widths() {
     }
 }
 
+/// So that an odd bias leaves a weight its 16-byte words.
+#[test]
+fn the_first_parameter_of_a_set_alone_decides_the_width() {
+    for name in ["sgd", "adam"] {
+        let shader = SHADERS.iter().find(|shader| shader.name == name).expect("a shader");
+        let bindings = shader.groups.iter().copied().flatten();
+        let in_words = bindings.filter(|b| matches!(b.access, Access::Read | Access::Write));
+        let names: Vec<_> = in_words.map(|binding| binding.name).collect();
+        assert_eq!(names, ["gradient_0", "value_0"], "{name}");
+        assert_eq!(shader.storage_buffers(), 7, "{name}");
+    }
+}
+
 /// Name, offset and size of each field, and the size of the whole.
 type Layout = (Vec<(String, u32, u32)>, u32);
 
@@ -387,8 +400,7 @@ fn a_workgroup_takes_the_share_that_rust_counts_with() {
     let columns = format!(" * {}u + local % 16u * 4u;", shares::BIAS_COLUMNS);
     for (file, wanted) in [
         ("activation_gradient.wgsl", &quads),
-        ("sgd.wgsl", &quads),
-        ("adam.wgsl", &quads),
+        ("parameter_set.wgsl", &quads),
         ("column_sums.wgsl", &columns),
     ] {
         assert!(text(file).contains(wanted), "{file} has no \"{wanted}\"");

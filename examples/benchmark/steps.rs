@@ -10,6 +10,7 @@ use tied_linear::kernels::{
 use tied_linear::{
     Activation, Commands, Decoder, Encoder, Gradients, LayerBackward, Matrix, Optimizer,
     OptimizerState, Parameter, Parameters, Tape, TiedLinear, TrainingOptions, TrainingStep, Weight,
+    wgpu,
 };
 
 use crate::host::Host;
@@ -109,13 +110,19 @@ impl Step {
         Ok(step)
     }
 
-    /// The bytes of all its matrices.
+    /// The bytes of all its buffers; the optimizer's moments share one.
     pub fn bytes(&self) -> u64 {
         let Tape { code, output, code_delta, output_delta, .. } = &self.tape;
         let activations = [&self.input, code, output, code_delta, output_delta, &self.loss];
         let parameters = self.updates.iter().flat_map(|(p, gradient)| [&p.value, gradient]);
         let all = activations.into_iter().chain(parameters).chain(&self.others);
-        all.map(|matrix| matrix.buffer().size()).sum()
+        let mut buffers: Vec<&wgpu::Buffer> = Vec::new();
+        for buffer in all.map(Matrix::buffer) {
+            if !buffers.contains(&buffer) {
+                buffers.push(buffer);
+            }
+        }
+        buffers.into_iter().map(wgpu::Buffer::size).sum()
     }
 
     fn new(rig: &Rig, variant: Variant, start: &Start) -> Result<Self, tied_linear::Error> {

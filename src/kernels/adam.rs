@@ -1,40 +1,20 @@
-//! `adam.wgsl`: one step of Adam or AdamW on one parameter.
+//! `adam.wgsl`: one step of Adam or AdamW on a set of parameters.
 
 use super::commands::Commands;
-use super::core::{Call, Kernels};
-use super::elementwise::{INVOCATIONS, groups};
-use super::moments::{moment, not_negative};
-use super::operands::View;
+use super::core::Kernels;
+use super::elementwise::INVOCATIONS;
+use super::parameter_set::{self, ParameterUpdate, SetState, not_negative};
 use crate::error::{Error, Result};
-use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{self, Access, Binding, Form, MATRIX, Shader, uniform};
+use crate::matrix::Matrix;
+use crate::shader::{self, Form, MATRIX, Shader, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "adam",
-    sources: &[MATRIX, shader::ADAM],
+    sources: &[MATRIX, shader::PARAMETER_SET, shader::ADAM_RULE, shader::ADAM],
     forms: &[&Form::only(INVOCATIONS, 8)],
-    groups: &[&[
-        Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
-        Binding { name: "settings", access: Access::Uniform(Uniform::FIELDS) },
-        Binding { name: "gradient", access: Access::Read },
-        Binding { name: "value", access: Access::Write },
-        Binding { name: "first_moment", access: Access::WriteValues },
-        Binding { name: "second_moment", access: Access::WriteValues },
-        Binding { name: "steps", access: Access::WriteValues },
-    ]],
+    groups: &[&parameter_set::bindings(Uniform::FIELDS)],
     overrides: &[],
 };
-
-uniform! {
-    struct Parameters {
-        value: View,
-        gradient: View,
-        groups_wide: u32,
-        groups: u32,
-        padding_0: u32,
-        padding_1: u32,
-    }
-}
 
 uniform! {
     struct Uniform {
@@ -146,41 +126,56 @@ impl AdamSettings {
     }
 }
 
-/// The moments and step count of one parameter, zero at first.
+/// The moments and step counts of a set of up to three parameters, zero at first: one buffer.
 #[derive(Debug, Clone)]
 pub struct AdamState {
-    shape: [u32; 2],
+    set: SetState,
+    moments: Vec<AdamMoments>,
+}
+
+/// What an [`AdamState`] holds for one of its parameters: views of its buffer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdamMoments {
     first_moment: Matrix,
     second_moment: Matrix,
     steps: Matrix,
 }
 
 impl AdamState {
-    /// Moments for `value`.
+    /// Moments for these parameters, in the order in which the updates list them.
     ///
     /// # Errors
     ///
-    /// As [`Kernels::zeros`].
-    pub fn new(kernels: &Kernels, value: &Matrix) -> Result<Self> {
-        Ok(Self {
-            shape: value.shape(),
-            first_moment: moment(kernels, "first moment", value)?,
-            second_moment: moment(kernels, "second moment", value)?,
-            steps: kernels.zeros("steps", 1, groups(value) as u32)?,
-        })
+    /// [`Error::TooManyParameters`] for more than three, and as [`Kernels::zeros`].
+    pub fn new(kernels: &Kernels, parameters: &[&Matrix]) -> Result<Self> {
+        let set = SetState::new(kernels, "moments", parameters, 2, true)?;
+        let moments = set.parts().map(|part| {
+            let [first_moment, second_moment] = [set.moment(part, 0)?, set.moment(part, 1)?];
+            Ok(AdamMoments { first_moment, second_moment, steps: set.steps(part)? })
+        });
+        let moments = moments.collect::<Result<_>>()?;
+        Ok(Self { set, moments })
     }
 
-    /// m: one row of quads, each row of the parameter padded to a multiple of four.
+    /// The moments of each parameter, in the order of [`AdamState::new`].
+    pub fn moments(&self) -> &[AdamMoments] {
+        &self.moments
+    }
+}
+
+impl AdamMoments {
+    /// m, in the shape of the parameter.
     pub fn first_moment(&self) -> &Matrix {
         &self.first_moment
     }
 
-    /// v, laid out as m.
+    /// v, in the shape of the parameter.
     pub fn second_moment(&self) -> &Matrix {
         &self.second_moment
     }
 
-    /// The step count t, as 32-bit integers: one copy for each workgroup, all equal.
+    /// The step count t, as 32-bit integers in a column: one copy for each workgroup that updates the
+    /// parameter, all equal.
     pub fn steps(&self) -> &Matrix {
         &self.steps
     }
@@ -189,11 +184,11 @@ impl AdamState {
 /// Arguments of [`Kernels::adam`].
 #[derive(Debug, Clone, Copy)]
 pub struct AdamUpdate<'a> {
-    /// The parameter.
-    pub value: &'a Matrix,
-    /// Its gradient, in the same shape.
-    pub gradient: &'a Matrix,
-    /// The moments and the step count, which the step raises by one.
+    /// Up to three parameters, each with its gradient, each in a buffer of its own. The first is read
+    /// and written four values at a time where it and its gradient allow that, the others always one
+    /// by one: let it be the largest.
+    pub parameters: &'a [ParameterUpdate<'a>],
+    /// The moments and step counts, made for these parameters; the step raises the counts by one.
     pub state: &'a AdamState,
     /// A uniform buffer with [`AdamSettings::to_uniform`]: write to it between submissions to change
     /// the learning rate.
@@ -201,38 +196,14 @@ pub struct AdamUpdate<'a> {
 }
 
 impl Kernels {
-    /// One step of Adam or AdamW on one parameter. The step count is kept on the GPU, so the same
-    /// commands can be recorded again and again, also within one submission.
+    /// One step of Adam or AdamW on up to three parameters, in one dispatch. The step count is kept
+    /// on the GPU, so the same commands can be recorded again and again, also within one submission.
     ///
     /// # Errors
     ///
-    /// As all kernels: see [`Kernels`].
+    /// [`Error::TooManyParameters`] for more than three, [`Error::Incompatible`] for a state of
+    /// another number of parameters, and as all kernels: see [`Kernels`].
     pub fn adam(&self, call: &AdamUpdate<'_>) -> Result<Commands> {
-        let shape = call.value.shape();
-        expect_shape("gradient", call.gradient, shape)?;
-        if call.state.shape != shape {
-            let given = call.state.shape;
-            return Err(Error::Shape { operand: "state", expected: shape, given });
-        }
-        let operands = [
-            Some(call.gradient),
-            Some(call.value),
-            Some(&call.state.first_moment),
-            Some(&call.state.second_moment),
-            Some(&call.state.steps),
-        ];
-        let operands = self.check(&SHADER, operands)?;
-        let workgroups = self.workgroups(&SHADER, groups(call.value))?;
-        let [gradient, value, ..] = operands.views;
-        let parameters = Parameters {
-            value,
-            gradient,
-            groups_wide: workgroups[0],
-            groups: groups(call.value) as u32,
-            padding_0: 0,
-            padding_1: 0,
-        };
-        let call = Call::new(&SHADER, &parameters, workgroups).with_settings(call.settings);
-        self.prepare(&operands, &call)
+        self.update(&SHADER, call.parameters, Some(&call.state.set), call.settings)
     }
 }

@@ -106,6 +106,12 @@ type ModuleKey = (&'static str, &'static str, Width);
 /// The module and the values of its overrides, in the order of the shader's list, then the form's.
 type PipelineKey = (ModuleKey, Vec<u32>);
 
+/// Bytes of the stand-ins of absent operands that are written: one for each binding of a group, so that
+/// no two writable bindings of a dispatch overlap, which WebGPU forbids. Any device lets a binding start
+/// at a multiple of 256.
+const SPARE_STEP: u64 = 256;
+const SPARE_BINDINGS: u64 = 16;
+
 /// What one dispatch of a shader is prepared from, apart from its operands.
 pub(super) struct Call<'a> {
     shader: &'static Shader,
@@ -171,13 +177,14 @@ impl Kernels {
     pub fn new(device: &wgpu::Device, options: KernelOptions) -> Result<Self> {
         let strategies = options.strategies.clone();
         let strategies = strategies.unwrap_or_else(|| StrategyTable::new(device));
-        let spare = |label| filled_buffer(device, label, &[0; 16], wgpu::BufferUsages::STORAGE);
+        let spare =
+            |label, bytes: &[u8]| filled_buffer(device, label, bytes, wgpu::BufferUsages::STORAGE);
         let shared = Shared {
             device: device.clone(),
             limits: device.limits(),
             options,
-            spare_read: spare("absent input")?,
-            spare_write: spare("absent output")?,
+            spare_read: spare("absent input", &[0; 16])?,
+            spare_write: spare("absent output", &[0; (SPARE_BINDINGS * SPARE_STEP) as usize])?,
             group_layouts: Mutex::default(),
             modules: Mutex::default(),
             pipelines: Mutex::default(),
@@ -357,11 +364,13 @@ impl Kernels {
 
     fn operand_entry<'a>(&'a self, operand: &Operand<'a>) -> wgpu::BindGroupEntry<'a> {
         let spare = if operand.binding.access.writes() {
-            &self.shared.spare_write
+            let offset = u64::from(operand.index) * SPARE_STEP;
+            let size = wgpu::BufferSize::new(16);
+            Slice { buffer: &self.shared.spare_write, offset, size }
         } else {
-            &self.shared.spare_read
+            Slice::whole(&self.shared.spare_read)
         };
-        entry(operand.index, operand.bound.unwrap_or(Slice::whole(spare)))
+        entry(operand.index, operand.bound.unwrap_or(spare))
     }
 
     /// A bind group of `bindings`, of which there is one: `matrix`, read.
@@ -546,7 +555,8 @@ fn create_unchecked(
 ) -> wgpu::ShaderModule {
     // SAFETY: no index can leave its buffer: every view is checked against its buffer before it is
     // bound, and the kernels clamp every index to the view (matrix.wgsl) or compare it with the
-    // view's columns (biases). Workgroup memory is indexed within its bounds by the local invocation
+    // view's columns (biases), and an optimizer's state is made for exactly the workgroups that
+    // its parameters take. Workgroup memory is indexed within its bounds by the local invocation
     // index and constants. Every loop counts up to a size of a matrix or to a constant, every divisor
     // is the size of a non-empty one, and no kernel uses signed integers.
     unsafe {

@@ -1,38 +1,20 @@
-//! `sgd.wgsl`: one step of stochastic gradient descent on one parameter.
+//! `sgd.wgsl`: one step of stochastic gradient descent on a set of parameters.
 
 use super::commands::Commands;
-use super::core::{Call, Kernels};
-use super::elementwise::{INVOCATIONS, groups};
-use super::moments::{moment, not_negative};
-use super::operands::View;
+use super::core::Kernels;
+use super::elementwise::INVOCATIONS;
+use super::parameter_set::{self, ParameterUpdate, SetState, not_negative};
 use crate::error::{Error, Result};
-use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{self, Access, Binding, Form, MATRIX, Shader, uniform};
+use crate::matrix::Matrix;
+use crate::shader::{self, Form, MATRIX, Shader, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "sgd",
-    sources: &[MATRIX, shader::SGD],
+    sources: &[MATRIX, shader::PARAMETER_SET, shader::SGD_RULE, shader::SGD],
     forms: &[&Form::only(INVOCATIONS, 0)],
-    groups: &[&[
-        Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
-        Binding { name: "settings", access: Access::Uniform(Uniform::FIELDS) },
-        Binding { name: "gradient", access: Access::Read },
-        Binding { name: "value", access: Access::Write },
-        Binding { name: "velocity", access: Access::WriteValues },
-    ]],
+    groups: &[&parameter_set::bindings(Uniform::FIELDS)],
     overrides: &[],
 };
-
-uniform! {
-    struct Parameters {
-        value: View,
-        gradient: View,
-        groups_wide: u32,
-        has_momentum: u32,
-        padding_0: u32,
-        padding_1: u32,
-    }
-}
 
 uniform! {
     struct Uniform {
@@ -105,38 +87,41 @@ impl SgdSettings {
     }
 }
 
-/// The velocity of one parameter, zero at first.
+/// The velocities of a set of up to three parameters, zero at first: one buffer.
 #[derive(Debug, Clone)]
 pub struct SgdState {
-    shape: [u32; 2],
-    velocity: Matrix,
+    set: SetState,
+    velocities: Vec<Matrix>,
 }
 
 impl SgdState {
-    /// A velocity for `value`.
+    /// Velocities for these parameters, in the order in which the updates list them.
     ///
     /// # Errors
     ///
-    /// As [`Kernels::zeros`].
-    pub fn new(kernels: &Kernels, value: &Matrix) -> Result<Self> {
-        Ok(Self { shape: value.shape(), velocity: moment(kernels, "velocity", value)? })
+    /// [`Error::TooManyParameters`] for more than three, and as [`Kernels::zeros`].
+    pub fn new(kernels: &Kernels, parameters: &[&Matrix]) -> Result<Self> {
+        let set = SetState::new(kernels, "velocities", parameters, 1, false)?;
+        let velocities = set.parts().map(|part| set.moment(part, 0)).collect::<Result<_>>()?;
+        Ok(Self { set, velocities })
     }
 
-    /// The velocity: one row of quads, each row of the parameter padded to a multiple of four.
-    pub fn velocity(&self) -> &Matrix {
-        &self.velocity
+    /// The velocity of each parameter, in the order of [`SgdState::new`]: views of the state's
+    /// buffer, in the shape of the parameter.
+    pub fn velocities(&self) -> &[Matrix] {
+        &self.velocities
     }
 }
 
 /// Arguments of [`Kernels::sgd`].
 #[derive(Debug, Clone, Copy)]
 pub struct SgdUpdate<'a> {
-    /// The parameter.
-    pub value: &'a Matrix,
-    /// Its gradient, in the same shape.
-    pub gradient: &'a Matrix,
-    /// The velocity. With `None` the step is plain gradient descent, whatever momentum and Nesterov
-    /// the settings say.
+    /// Up to three parameters, each with its gradient, each in a buffer of its own. The first is read
+    /// and written four values at a time where it and its gradient allow that, the others always one
+    /// by one: let it be the largest.
+    pub parameters: &'a [ParameterUpdate<'a>],
+    /// The velocities, made for these parameters. With `None` the step is plain gradient descent,
+    /// whatever momentum and Nesterov the settings say.
     pub state: Option<&'a SgdState>,
     /// A uniform buffer with [`SgdSettings::to_uniform`]: write to it between submissions to change
     /// the learning rate.
@@ -144,30 +129,14 @@ pub struct SgdUpdate<'a> {
 }
 
 impl Kernels {
-    /// One step of stochastic gradient descent on one parameter.
+    /// One step of stochastic gradient descent on up to three parameters, in one dispatch.
     ///
     /// # Errors
     ///
-    /// As all kernels: see [`Kernels`].
+    /// [`Error::TooManyParameters`] for more than three, [`Error::Incompatible`] for a state of
+    /// another number of parameters, and as all kernels: see [`Kernels`].
     pub fn sgd(&self, call: &SgdUpdate<'_>) -> Result<Commands> {
-        let shape = call.value.shape();
-        expect_shape("gradient", call.gradient, shape)?;
-        if let Some(state) = call.state.filter(|state| state.shape != shape) {
-            return Err(Error::Shape { operand: "state", expected: shape, given: state.shape });
-        }
-        let velocity = call.state.map(SgdState::velocity);
-        let operands = self.check(&SHADER, [Some(call.gradient), Some(call.value), velocity])?;
-        let workgroups = self.workgroups(&SHADER, groups(call.value))?;
-        let [gradient, value, _] = operands.views;
-        let parameters = Parameters {
-            value,
-            gradient,
-            groups_wide: workgroups[0],
-            has_momentum: u32::from(call.state.is_some()),
-            padding_0: 0,
-            padding_1: 0,
-        };
-        let call = Call::new(&SHADER, &parameters, workgroups).with_settings(call.settings);
-        self.prepare(&operands, &call)
+        let state = call.state.map(|state| &state.set);
+        self.update(&SHADER, call.parameters, state, call.settings)
     }
 }

@@ -2,7 +2,8 @@
 
 use tied_linear::kernels::{
     Accumulate, ActivationGradient, AdamSettings, AdamState, AdamUpdate, Backward, BiasGradient,
-    ColumnSums, Contributions, Gradient, Linear, LossGradient, SgdState, SgdUpdate, Sum,
+    ColumnSums, Contributions, Gradient, Linear, LossGradient, ParameterUpdate, SgdState,
+    SgdUpdate, Sum,
 };
 use tied_linear::{Activation, Commands, Kernels, Matrix, Result, Weight, wgpu};
 
@@ -81,11 +82,13 @@ pub enum Blamed {
     Itself,
     /// Another operand, which is measured by this one.
     Other(&'static str),
+    /// Another operand, which must have the shape of this one.
+    Twin(&'static str),
     /// Nobody: any number will do.
     Nobody,
 }
 
-use Blamed::{Itself, Nobody, Other};
+use Blamed::{Itself, Nobody, Other, Twin};
 
 impl Call {
     pub fn operand(&self, name: &str) -> &'static Operand {
@@ -126,6 +129,19 @@ const fn written(name: &'static str, rows: Length, columns: Length) -> Operand {
     Operand::new(name, rows, columns, Role::Written)
 }
 
+const fn updated(
+    name: &'static str,
+    rows: Length,
+    columns: Length,
+    gradient: &'static str,
+) -> Operand {
+    Operand::new(name, rows, columns, Role::Updated).blaming(Twin(gradient), Twin(gradient))
+}
+
+const fn state(name: &'static str, rows: Length, columns: Length) -> Operand {
+    Operand::new(name, rows, columns, Role::State)
+}
+
 const LOSS: &[Operand] = &[
     read("prediction", Batch, Inputs).blaming(Other("target"), Other("target")),
     read("target", Batch, Inputs),
@@ -134,11 +150,17 @@ const LOSS: &[Operand] = &[
     written("loss", One, One),
 ];
 
+/// The parameters of a layer, and their shares of the state.
 const UPDATE: &[Operand] = &[
-    Operand::new("value", Hidden, Inputs, Role::Updated)
-        .blaming(Other("gradient"), Other("gradient")),
-    read("gradient", Hidden, Inputs),
-    Operand::new("state", Hidden, Inputs, Role::State),
+    updated("parameters[0].value", Hidden, Inputs, "parameters[0].gradient"),
+    read("parameters[0].gradient", Hidden, Inputs),
+    state("state of parameters[0]", Hidden, Inputs),
+    updated("parameters[1].value", One, Hidden, "parameters[1].gradient"),
+    read("parameters[1].gradient", One, Hidden),
+    state("state of parameters[1]", One, Hidden),
+    updated("parameters[2].value", One, Inputs, "parameters[2].gradient"),
+    read("parameters[2].gradient", One, Inputs),
+    state("state of parameters[2]", One, Inputs),
 ];
 
 /// All of them.
@@ -290,9 +312,8 @@ pub const CALLS: &[Call] = &[
         operands: UPDATE,
         make: |kernels, operands| {
             kernels.sgd(&SgdUpdate {
-                value: operands.get("value"),
-                gradient: operands.get("gradient"),
-                state: Some(&SgdState::new(kernels, operands.get("state"))?),
+                parameters: &parameters(operands),
+                state: Some(&SgdState::new(kernels, &states(operands))?),
                 settings: &operands.settings,
             })
         },
@@ -303,9 +324,8 @@ pub const CALLS: &[Call] = &[
         operands: UPDATE,
         make: |kernels, operands| {
             kernels.adam(&AdamUpdate {
-                value: operands.get("value"),
-                gradient: operands.get("gradient"),
-                state: &AdamState::new(kernels, operands.get("state"))?,
+                parameters: &parameters(operands),
+                state: &AdamState::new(kernels, &states(operands))?,
                 settings: &operands.settings,
             })
         },
@@ -346,6 +366,24 @@ fn loss(operands: &Operands) -> LossGradient<'_> {
     LossGradient::new(prediction, target, operands.get("loss"))
         .with_delta(Some(operands.get("delta")))
         .through(Activation::Sigmoid, Some(operands.get("saved")))
+}
+
+fn parameters(operands: &Operands) -> [ParameterUpdate<'_>; 3] {
+    [
+        ["parameters[0].value", "parameters[0].gradient"],
+        ["parameters[1].value", "parameters[1].gradient"],
+        ["parameters[2].value", "parameters[2].gradient"],
+    ]
+    .map(|[value, gradient]| ParameterUpdate {
+        value: operands.get(value),
+        gradient: operands.get(gradient),
+    })
+}
+
+/// Matrices in whose shapes a state is made.
+fn states(operands: &Operands) -> [&Matrix; 3] {
+    ["state of parameters[0]", "state of parameters[1]", "state of parameters[2]"]
+        .map(|name| operands.get(name))
 }
 
 /// The matrices of a call, by name, and the settings of an update.
