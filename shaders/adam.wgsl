@@ -32,6 +32,10 @@ fn adam(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     if share.count == 0u {
         return;
     }
+    // Without a gradient the first parameter has been updated already (backward_adam.wgsl).
+    if share.parameter == 0u && !present(parameters.gradient_0) {
+        return;
+    }
     let unit = group * 256u + local;
     let quads = quads_of(share);
     let old = AdamQuad(quads.value, moment(unit), moment(units + unit));

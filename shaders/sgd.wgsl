@@ -18,6 +18,10 @@ fn sgd(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lo
     if share.count == 0u {
         return;
     }
+    // Without a gradient the first parameter has been updated already (backward_sgd.wgsl).
+    if share.parameter == 0u && !present(parameters.gradient_0) {
+        return;
+    }
     let has_momentum = present(parameters.state);
     let unit = group * 256u + local;
     var velocity = vec4<f32>();

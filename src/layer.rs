@@ -220,20 +220,21 @@ impl TiedLinear {
     /// As the kernels that it runs, and [`Error::Missing`] where the layer has a bias that
     /// `gradients` lacks.
     pub fn backward(&self, call: &LayerBackward<'_>) -> Result<Commands> {
-        self.backward_with_total(call, None)
+        self.backward_with(call, None, |weight| self.kernels().backward_in_parts(weight))
     }
 
-    /// The same with the last pass of a loss in the dispatch of the biases' gradients; errors have the
-    /// names of [`Sum`]'s fields.
-    pub(crate) fn backward_with_total(
+    /// The same with the last pass of a loss in the dispatch of the biases' gradients, errors having the
+    /// names of [`Sum`]'s fields, and `weight` in place of [`Kernels::backward_in_parts`].
+    pub(crate) fn backward_with<'a>(
         &self,
-        call: &LayerBackward<'_>,
+        call: &LayerBackward<'a>,
         total: Option<Sum<'_>>,
+        weight: impl FnOnce(&Backward<'a>) -> Result<(Commands, Option<GradientParts<'a>>)>,
     ) -> Result<Commands> {
         let (output_delta, commands) = self.output_delta(call)?;
         let commands = commands
             .then(self.code_delta(call, output_delta)?)
-            .then(self.gradients_of_parameters(call, output_delta, total)?);
+            .then(self.gradients_of_parameters(call, output_delta, total, weight)?);
         let Some(input_gradient) = call.input_gradient else { return Ok(commands) };
         let product = Gradient::new(&call.tape.code_delta, input_gradient);
         let product = self.kernels().input_gradient(self.weight(), &product).map_err(|error| {
@@ -292,11 +293,12 @@ impl TiedLinear {
     }
 
     /// dW, db and dc, and a loss's total.
-    fn gradients_of_parameters(
+    fn gradients_of_parameters<'a>(
         &self,
-        call: &LayerBackward<'_>,
-        output_delta: &Matrix,
+        call: &LayerBackward<'a>,
+        output_delta: &'a Matrix,
         total: Option<Sum<'_>>,
+        weight: impl FnOnce(&Backward<'a>) -> Result<(Commands, Option<GradientParts<'a>>)>,
     ) -> Result<Commands> {
         let backward = Backward {
             code: &call.tape.code,
@@ -312,9 +314,9 @@ impl TiedLinear {
             ["output_delta", self.name_of_output_delta(call)],
             ["code_delta", "tape.code_delta"],
             ["gradient", "gradients.weight"],
+            ["value", "weight"],
         ];
-        let weight = self.kernels().backward_in_parts(&backward);
-        let (weight, parts) = weight.map_err(|error| error.renamed(&names))?;
+        let (weight, parts) = weight(&backward).map_err(|error| error.renamed(&names))?;
         Ok(weight.then(self.column_sums(call, output_delta, total, parts.as_ref())?))
     }
 
@@ -485,11 +487,23 @@ impl Gradients {
     ///
     /// As [`Kernels::zeros`].
     pub fn new(layer: &TiedLinear) -> Result<Self> {
-        let like =
-            |name, matrix: &Matrix| layer.kernels().zeros(name, matrix.rows(), matrix.columns());
+        let (hidden, inputs) = (layer.weight().hidden(), layer.weight().inputs());
+        let weight = layer.kernels().zeros("weight gradient", hidden, inputs)?;
+        Ok(Self { weight, ..Self::without_weight(layer)? })
+    }
+
+    /// The same without room for the weight's gradient, which has no rows: for a
+    /// [`TrainingStep`](crate::TrainingStep) with a fused update, which writes none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::zeros`].
+    pub fn without_weight(layer: &TiedLinear) -> Result<Self> {
+        let (kernels, inputs) = (layer.kernels(), layer.weight().inputs());
+        let like = |name, matrix: &Matrix| kernels.zeros(name, matrix.rows(), matrix.columns());
         let bias = |name, bias: Option<&Matrix>| bias.map(|bias| like(name, bias)).transpose();
         Ok(Self {
-            weight: like("weight gradient", layer.weight().matrix())?,
+            weight: Matrix::new(layer.weight().matrix().buffer(), 0, inputs)?,
             encoder_bias: bias("encoder bias gradient", layer.encoder.bias())?,
             decoder_bias: bias("decoder bias gradient", layer.decoder.bias())?,
         })

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 
 use crate::error::{Error, Result, captured, expect_alive};
 use crate::kernels::{
-    AdamMoments, AdamSettings, AdamState, AdamUpdate, Commands, GRADIENTS, Kernels,
-    MOST_PARAMETERS, ParameterUpdate, SgdSettings, SgdState, SgdUpdate, VALUES,
+    AdamMoments, AdamSettings, AdamState, AdamUpdate, BackwardAdam, BackwardSgd, Commands, Factors,
+    GRADIENTS, Kernels, MOST_PARAMETERS, ParameterUpdate, SgdSettings, SgdState, SgdUpdate, VALUES,
 };
 use crate::matrix::Matrix;
 use crate::parameters::{Parameter, Parameters};
@@ -146,19 +146,84 @@ impl Optimizer {
     /// [`Error::NoGradient`] where a parameter is in no pair, and as [`Kernels::sgd`] and
     /// [`Kernels::adam`]; there a parameter is called by its name.
     pub fn update(&self, gradients: &[(&Matrix, &Matrix)]) -> Result<Commands> {
-        let pair = |(parameter, _): &'_ (Parameter, OptimizerState)| {
-            let found = gradients.iter().find(|(value, _)| **value == parameter.value);
-            let Some(&(value, gradient)) = found else {
-                return Err(Error::NoGradient { parameter: parameter.name });
-            };
-            Ok(ParameterUpdate { value, gradient })
-        };
-        let updates = self.states.iter().map(pair).collect::<Result<Vec<_>>>()?;
+        let updates = self.states.iter().map(|(parameter, _)| pair_of(parameter, gradients));
+        let updates = updates.collect::<Result<Vec<_>>>()?;
         self.sets.iter().try_fold(Commands::default(), |commands, set| {
             let parameters: Vec<_> = set.parameters.iter().map(|index| updates[*index]).collect();
             let more = self.update_set(&set.state, &parameters);
             Ok(commands.then(more.map_err(|error| self.named(error, set))?))
         })
+    }
+
+    /// As [`Optimizer::update`], but `weight` takes its step from what its gradient is made of, which is
+    /// then written nowhere: the commands for that, and those for all other parameters, to be recorded
+    /// afterwards. `None` where `weight` is not the first of its set, which a larger bias is then.
+    pub(crate) fn update_from_factors(
+        &self,
+        weight: &Matrix,
+        factors: &Factors<'_>,
+        gradients: &[(&Matrix, &Matrix)],
+    ) -> Result<Option<(Commands, Commands)>> {
+        let is_first = |set: &&Set| {
+            let first = set.parameters.first().and_then(|index| self.states.get(*index));
+            first.is_some_and(|(parameter, _)| parameter.value == *weight)
+        };
+        let Some(of_weight) = self.sets.iter().find(is_first) else { return Ok(None) };
+        let fused = self.update_weight(&of_weight.state, weight, factors)?;
+        let mut rest = Commands::default();
+        for set in &self.sets {
+            let update = |index: &usize| {
+                let (parameter, _) = &self.states[*index];
+                if parameter.value == *weight {
+                    // Not read.
+                    return Ok(ParameterUpdate { value: weight, gradient: weight });
+                }
+                pair_of(parameter, gradients)
+            };
+            let parameters = set.parameters.iter().map(update).collect::<Result<Vec<_>>>()?;
+            let more = if std::ptr::eq(set, of_weight) {
+                self.update_rest(&set.state, &parameters)
+            } else {
+                self.update_set(&set.state, &parameters)
+            };
+            rest = rest.then(more.map_err(|error| self.named(error, set))?);
+        }
+        Ok(Some((fused, rest)))
+    }
+
+    fn update_weight(
+        &self,
+        state: &SetState,
+        value: &Matrix,
+        factors: &Factors<'_>,
+    ) -> Result<Commands> {
+        let (settings, factors) = (&self.uniform, *factors);
+        match state {
+            SetState::Sgd(state) => {
+                let state = state.as_ref();
+                self.kernels.backward_sgd(&BackwardSgd { factors, value, state, settings })
+            }
+            SetState::Adam(state) => {
+                self.kernels.backward_adam(&BackwardAdam { factors, value, state, settings })
+            }
+        }
+    }
+
+    fn update_rest(
+        &self,
+        state: &SetState,
+        parameters: &[ParameterUpdate<'_>],
+    ) -> Result<Commands> {
+        let settings = &self.uniform;
+        match state {
+            SetState::Sgd(state) => {
+                let state = state.as_ref();
+                self.kernels.sgd_rest(&SgdUpdate { parameters, state, settings })
+            }
+            SetState::Adam(state) => {
+                self.kernels.adam_rest(&AdamUpdate { parameters, state, settings })
+            }
+        }
     }
 
     fn update_set(&self, state: &SetState, parameters: &[ParameterUpdate<'_>]) -> Result<Commands> {
@@ -238,4 +303,16 @@ fn dealt_out(parameters: &Parameters) -> Vec<Vec<(usize, &Parameter)>> {
         }
     }
     sets
+}
+
+/// The parameter with the gradient that is paired with it.
+fn pair_of<'a>(
+    parameter: &Parameter,
+    gradients: &[(&'a Matrix, &'a Matrix)],
+) -> Result<ParameterUpdate<'a>> {
+    let found = gradients.iter().find(|(value, _)| **value == parameter.value);
+    let Some(&(value, gradient)) = found else {
+        return Err(Error::NoGradient { parameter: parameter.name });
+    };
+    Ok(ParameterUpdate { value, gradient })
 }

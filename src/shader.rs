@@ -49,6 +49,8 @@ sources! {
     DECODE = "decode.wgsl";
     WEIGHT_GRADIENT = "weight_gradient.wgsl";
     BACKWARD = "backward.wgsl";
+    BACKWARD_SGD = "backward_sgd.wgsl";
+    BACKWARD_ADAM = "backward_adam.wgsl";
     ACTIVATION_GRADIENT = "activation_gradient.wgsl";
     COLUMN_SUMS = "column_sums.wgsl";
     MEASURE = "measure.wgsl";

@@ -1,7 +1,9 @@
 //! [`TrainingStep`]: forward, loss, backward and update of one tied layer, prepared once.
 
 use crate::error::{Error, Result};
-use crate::kernels::{Accumulate, Activation, Commands, Contributions, Loss, Reduction, Sum};
+use crate::kernels::{
+    Accumulate, Activation, Backward, Commands, Contributions, Factors, Loss, Reduction, Sum,
+};
 use crate::layer::{Gradients, LayerBackward, Tape, TiedLinear};
 use crate::matrix::Matrix;
 use crate::optimizer::Optimizer;
@@ -18,6 +20,12 @@ pub struct TrainingOptions {
     pub contributions: Contributions,
     /// Whether the gradients are overwritten or added to. Default: overwritten.
     pub accumulate: Accumulate,
+    /// Whether the weight takes its step straight from the sums of its gradient, which is then written
+    /// nowhere ([`Gradients::without_weight`] will do): for when nobody else needs it. The numbers are
+    /// the same. The weight's step is then part of
+    /// [`gradient_commands`](TrainingStep::gradient_commands). Where a bias is larger than the weight
+    /// the update stays apart. Default: no.
+    pub fused_update: bool,
 }
 
 impl TrainingOptions {
@@ -42,6 +50,12 @@ impl TrainingOptions {
     /// Sets [`TrainingOptions::accumulate`].
     pub fn with_accumulate(mut self, accumulate: Accumulate) -> Self {
         self.accumulate = accumulate;
+        self
+    }
+
+    /// Sets [`TrainingOptions::fused_update`].
+    pub fn with_fused_update(mut self, fused_update: bool) -> Self {
+        self.fused_update = fused_update;
         self
     }
 }
@@ -98,13 +112,37 @@ impl TrainingStep {
         }
         let (forward, values) =
             layer.forward_to_loss(input, &tape, target, options.loss, options.reduction)?;
+        if options.fused_update && options.accumulate == Accumulate::Add {
+            return Err(Error::Incompatible {
+                what: "fused_update",
+                reason: "a gradient that is accumulated must be written",
+            });
+        }
         let scale = options.reduction.scale(target.len());
         let total = Sum { partials: &values, scale, total: &loss };
         let backward = LayerBackward::new(input, &tape, gradients)
             .with_contributions(options.contributions)
             .with_accumulate(options.accumulate);
-        let backward = layer.backward_with_total(&backward, Some(total))?;
-        let update_commands = optimizer.update(&gradients.pairs(layer))?;
+        let pairs = gradients.pairs(layer);
+        let mut rest = None;
+        let backward = layer.backward_with(&backward, Some(total), |call| {
+            if options.fused_update {
+                let &Backward { code, output_delta, code_delta, input, contributions, .. } = call;
+                let factors = Factors { code, output_delta, code_delta, input, contributions };
+                let weight = layer.weight().matrix();
+                if let Some((fused, others)) =
+                    optimizer.update_from_factors(weight, &factors, &pairs)?
+                {
+                    rest = Some(others);
+                    return Ok((fused, None));
+                }
+            }
+            layer.kernels().backward_in_parts(call)
+        })?;
+        let update_commands = match rest {
+            Some(rest) => rest,
+            None => optimizer.update(&pairs)?,
+        };
         let gradient_commands = forward.then(backward);
         Ok(Self { tape, loss, gradient_commands, update_commands })
     }

@@ -3,11 +3,12 @@
 mod common;
 
 use common::reference::{self, Dense};
-use common::{Place, Rig, on_every_adapter, random};
+use common::{Place, Rig, expect_same_bits, on_every_adapter, random};
 use tied_linear::kernels::SgdSettings;
 use tied_linear::{
-    Accumulate, Activation, Contributions, Decoder, Encoder, Gradients, Loss, Matrix, Optimizer,
-    Reduction, TiedLinear, TrainingOptions, TrainingStep, Weight,
+    Accumulate, Activation, AdamSettings, Contributions, Decoder, Encoder, Error, Gradients, Loss,
+    Matrix, Optimizer, OptimizerSettings, Reduction, TiedLinear, TiedLinearOptions,
+    TrainingOptions, TrainingStep, Weight,
 };
 
 const BATCH: u32 = 21;
@@ -227,5 +228,70 @@ fn an_empty_batch_changes_nothing() {
         assert_eq!(rig.get(step.loss()), [0.0]);
         assert_eq!(rig.get(&gradients.weight), [0.0; 78]);
         assert_eq!(rig.bits(weight), before);
+    });
+}
+
+/// Steps with and without a fused update, by Adam and by SGD, with both biases and without.
+#[test]
+fn a_fused_update_gives_the_same_bits_in_six_dispatches() {
+    on_every_adapter(|rig| {
+        for biases in [true, false] {
+            for settings in [
+                OptimizerSettings::Adam(AdamSettings::adam(0.01)),
+                OptimizerSettings::Sgd(SgdSettings::new(0.1).with_momentum(0.9)),
+            ] {
+                let what = format!("{settings:?}, biases {biases}, on {}", rig.name);
+                let train = |fused: bool| train(rig, biases, settings, fused);
+                let (want, got) = (train(false), train(true));
+                assert_eq!(got.len(), want.len(), "{what}");
+                for (got, want) in got.iter().zip(&want) {
+                    expect_same_bits(&what, got, want);
+                }
+            }
+        }
+    });
+}
+
+/// The bits of all parameters and of the loss after three steps.
+fn train(rig: &Rig, biases: bool, settings: OptimizerSettings, fused: bool) -> Vec<Vec<u32>> {
+    let options = TiedLinearOptions::new(40, 36)
+        .with_biases(biases, biases)
+        .with_activations(Activation::Sigmoid, Activation::Tanh)
+        .with_seed(7);
+    let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
+    let optimizer = Optimizer::new(&rig.kernels, &layer.parameters(), settings).unwrap();
+    let gradients = if fused {
+        Gradients::without_weight(&layer).unwrap()
+    } else {
+        Gradients::new(&layer).unwrap()
+    };
+    let input = rig.put(&random(50, 40, 8), Place::Tight);
+    let options = TrainingOptions::default().with_fused_update(fused);
+    let step = TrainingStep::new(&layer, &optimizer, &gradients, &input, &input, options).unwrap();
+    let dispatches = step.gradient_commands().len() + step.update_commands().len();
+    assert_eq!(dispatches, 6, "fused {fused}, on {}", rig.name);
+    for _ in 0..3 {
+        rig.run(&step.gradient_commands().clone().then(step.update_commands().clone()));
+    }
+    let values = layer.parameters();
+    let values = values.iter().map(|parameter| rig.bits(&parameter.value));
+    values.chain([rig.bits(step.loss())]).collect()
+}
+
+#[test]
+fn a_fused_update_of_accumulated_gradients_is_refused() {
+    on_every_adapter(|rig| {
+        let layer = TiedLinear::new(&rig.kernels, &TiedLinearOptions::new(4, 2)).unwrap();
+        let settings = AdamSettings::adam(0.01);
+        let optimizer = Optimizer::new(&rig.kernels, &layer.parameters(), settings).unwrap();
+        let gradients = Gradients::new(&layer).unwrap();
+        let input = rig.kernels.zeros("input", 3, 4).unwrap();
+        let options =
+            TrainingOptions::default().with_fused_update(true).with_accumulate(Accumulate::Add);
+        let step = TrainingStep::new(&layer, &optimizer, &gradients, &input, &input, options);
+        match step.map(|_| ()) {
+            Err(Error::Incompatible { what: "fused_update", .. }) => {}
+            other => panic!("{other:?}"),
+        }
     });
 }

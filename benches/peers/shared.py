@@ -40,8 +40,13 @@ def shape(text):
     )
 
 
+def digits(value):
+    """With three significant digits, and all of those before the point."""
+    return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
+
+
 def in_words(seconds):
     """With three significant digits and a unit that fits."""
     units = [(1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")]
     unit, name = next((unit for unit in units if seconds >= 0.9995 * unit[0]), units[-1])
-    return f"{seconds / unit:#.3g}".rstrip(".") + f" {name}"
+    return f"{digits(seconds / unit)} {name}"

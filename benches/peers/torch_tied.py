@@ -8,7 +8,7 @@ import statistics
 import time
 import warnings
 
-from shared import SHAPES, Parser, fail, in_words
+from shared import SHAPES, Parser, digits, fail, in_words
 
 LEARNING_RATE = 1e-3
 EPSILON = 1e-8
@@ -336,7 +336,7 @@ def print_results(results):
         print(
             f"{shape if at == 0 else '':17}{result['kernel']:18}{result['element']:8}"
             + "".join(f"{time:>9}" for time in times)
-            + f"{result['gflops']:>9.3g}"
+            + f"{digits(result['gflops']):>9}"
         )
 
 

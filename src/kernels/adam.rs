@@ -3,18 +3,21 @@
 use super::commands::Commands;
 use super::core::Kernels;
 use super::elementwise::INVOCATIONS;
-use super::parameter_set::{self, ParameterUpdate, SetState, not_negative};
+use super::parameter_set::{self, ParameterUpdate, SetState, Which, not_negative};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
-use crate::shader::{self, Form, MATRIX, Shader, uniform};
+use crate::shader::{self, Field, Form, MATRIX, Shader, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "adam",
     sources: &[MATRIX, shader::PARAMETER_SET, shader::ADAM_RULE, shader::ADAM],
     forms: &[&Form::only(INVOCATIONS, 8)],
-    groups: &[&parameter_set::bindings(Uniform::FIELDS)],
+    groups: &[&parameter_set::bindings(SETTINGS)],
     overrides: &[],
 };
+
+/// The settings' fields.
+pub(super) const SETTINGS: &[Field] = Uniform::FIELDS;
 
 uniform! {
     struct Uniform {
@@ -157,6 +160,10 @@ impl AdamState {
         Ok(Self { set, moments })
     }
 
+    pub(super) fn set(&self) -> &SetState {
+        &self.set
+    }
+
     /// The moments of each parameter, in the order of [`AdamState::new`].
     pub fn moments(&self) -> &[AdamMoments] {
         &self.moments
@@ -204,6 +211,17 @@ impl Kernels {
     /// [`Error::TooManyParameters`] for more than three, [`Error::Incompatible`] for a state of
     /// another number of parameters, and as all kernels: see [`Kernels`].
     pub fn adam(&self, call: &AdamUpdate<'_>) -> Result<Commands> {
-        self.update(&SHADER, call.parameters, Some(&call.state.set), call.settings)
+        self.update(&SHADER, Which::All, call.parameters, Some(&call.state.set), call.settings)
+    }
+
+    /// The same for all but the first parameter, which [`Kernels::backward_adam`] has updated just
+    /// before: its gradient is not read, and its step count rises with the others'.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::adam`].
+    pub fn adam_rest(&self, call: &AdamUpdate<'_>) -> Result<Commands> {
+        let state = Some(&call.state.set);
+        self.update(&SHADER, Which::AllButFirst, call.parameters, state, call.settings)
     }
 }

@@ -5,9 +5,10 @@ use super::commands::Commands;
 use super::core::Kernels;
 use super::operands::View;
 use super::product::{Product, ProductCall};
-use super::strategy::{BACKWARD_FORMS, Pattern, ProductShape};
+use super::strategy::BACKWARD_FORMS;
+use super::weight_gradient::Factors;
 use crate::error::Result;
-use crate::matrix::{Matrix, expect_shape};
+use crate::matrix::Matrix;
 use crate::shader::{Access, BACKWARD, Binding, MATRIX, PRODUCT, Shader, WEIGHT_GRADIENT, uniform};
 
 pub(super) static SHADER: Shader = Shader {
@@ -123,32 +124,15 @@ impl Kernels {
         call: &Backward<'a>,
         parts: Parts,
     ) -> Result<(Commands, Option<GradientParts<'a>>)> {
-        let [batch, hidden] = call.code.shape();
-        let inputs = call.input.columns();
-        expect_shape("output_delta", call.output_delta, [batch, inputs])?;
-        expect_shape("code_delta", call.code_delta, [batch, hidden])?;
-        expect_shape("input", call.input, [batch, inputs])?;
-        expect_shape("gradient", call.gradient, [hidden, inputs])?;
-        let decoder = call.contributions != Contributions::Encoder;
-        let encoder = call.contributions != Contributions::Decoder;
-        let shape = ProductShape {
-            pattern: Pattern::Backward,
-            rows: hidden,
-            columns: inputs,
-            depth: batch,
-        };
-        let plan = self.plan(shape, 2);
+        let &Backward { code, output_delta, code_delta, input, contributions, .. } = call;
+        let factors = Factors { code, output_delta, code_delta, input, contributions };
+        let plan = self.gradient_plan(factors.expect_shapes("gradient", call.gradient)?);
         let scratch = self.scratch(&plan, 0)?;
-        let operands = [
-            decoder.then_some(call.code),
-            decoder.then_some(call.output_delta),
-            encoder.then_some(call.code_delta),
-            encoder.then_some(call.input),
-            Some(call.gradient),
-            scratch.as_ref(),
-        ];
+        let [code, output_delta, code_delta, input] = factors.operands();
+        let gradient = Some(call.gradient);
+        let operands = [code, output_delta, code_delta, input, gradient, scratch.as_ref()];
         let operands = self.check(&SHADER, operands)?;
-        if batch == 0 && call.accumulate == Accumulate::Add {
+        if call.code.rows() == 0 && call.accumulate == Accumulate::Add {
             return Ok((Commands::default(), None));
         }
         let [code, output_delta, code_delta, input, gradient, _] = operands.views;
@@ -164,8 +148,13 @@ impl Kernels {
             padding_1: 0,
             padding_2: 0,
         };
-        let product =
-            ProductCall { shader: &SHADER, operands: &operands, first_group: None, overrides: &[] };
+        let product = ProductCall {
+            shader: &SHADER,
+            operands: &operands,
+            first_group: None,
+            overrides: &[],
+            settings: None,
+        };
         if let (Parts::Left, Some(count), Some(parts)) = (parts, plan.parts(), &scratch) {
             let &Backward { gradient, accumulate, .. } = call;
             let left = GradientParts { parts: parts.clone(), count, gradient, accumulate };

@@ -319,6 +319,7 @@ impl Kernels {
             operands: &operands,
             first_group: Some(weight.bind_group()),
             overrides: &overrides,
+            settings: None,
         };
         let commands = self.multiply(&plan, &call, parameters)?;
         let losses = scratch.filter(|_| losses > 0).map(|scratch| {

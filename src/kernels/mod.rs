@@ -10,6 +10,8 @@ mod activation;
 mod activation_gradient;
 mod adam;
 mod backward;
+mod backward_adam;
+mod backward_sgd;
 mod column_sums;
 mod commands;
 mod core;
@@ -26,12 +28,15 @@ mod sgd;
 mod squared_error;
 mod strategy;
 mod weight;
+mod weight_gradient;
 
 pub use self::accumulate::Accumulate;
 pub use self::activation::Activation;
 pub use self::activation_gradient::ActivationGradient;
 pub use self::adam::{AdamMoments, AdamSettings, AdamState, AdamUpdate};
 pub use self::backward::{Backward, Contributions, GradientParts};
+pub use self::backward_adam::BackwardAdam;
+pub use self::backward_sgd::BackwardSgd;
 pub use self::column_sums::{BiasGradient, ColumnSums, Sum};
 pub use self::commands::Commands;
 pub use self::core::{KernelOptions, Kernels};
@@ -43,6 +48,7 @@ pub(crate) use self::parameter_set::{GRADIENTS, MOST_PARAMETERS, VALUES};
 pub use self::sgd::{SgdSettings, SgdState, SgdUpdate};
 pub use self::strategy::{Choice, Pattern, ProductShape, Strategy, StrategyTable};
 pub use self::weight::Weight;
+pub use self::weight_gradient::Factors;
 
 use crate::shader::Shader;
 
@@ -51,6 +57,8 @@ pub const SHADERS: &[&Shader] = &[
     &encode::SHADER,
     &decode::SHADER,
     &backward::SHADER,
+    &backward_sgd::SHADER,
+    &backward_adam::SHADER,
     &activation_gradient::SHADER,
     &column_sums::SHADER,
     &squared_error::SHADER,

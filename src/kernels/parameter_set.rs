@@ -114,6 +114,27 @@ impl SetState {
         Ok(Self { matrix, groups: end, moments, parts })
     }
 
+    /// The buffer, whole.
+    pub(super) fn matrix(&self) -> &Matrix {
+        &self.matrix
+    }
+
+    /// Units of a moment of the whole set.
+    pub(super) fn units(&self) -> u64 {
+        self.groups * u64::from(INVOCATIONS)
+    }
+
+    /// Passes if the first parameter has the shape of `value`.
+    pub(super) fn expect_first(&self, value: &Matrix) -> Result<()> {
+        let given = self.parts.first().map_or([0, 0], |part| part.shape);
+        let expected = value.shape();
+        if given == expected {
+            Ok(())
+        } else {
+            Err(Error::Shape { operand: STATES[0], expected, given })
+        }
+    }
+
     /// One for each parameter.
     pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter()
@@ -144,11 +165,20 @@ impl SetState {
     }
 }
 
+/// Which parameters of a set take a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// All but the first, which has been updated already; its step count rises all the same.
+    AllButFirst,
+}
+
 impl Kernels {
     /// One step on a set of parameters, by a kernel on parameter_set.wgsl.
     pub(super) fn update(
         &self,
         shader: &'static Shader,
+        which: Which,
         parameters: &[ParameterUpdate<'_>],
         state: Option<&SetState>,
         settings: &wgpu::Buffer,
@@ -160,7 +190,7 @@ impl Kernels {
         if let Some(state) = state {
             expect_state(state, parameters)?;
         }
-        let prepared = self.prepare_update(shader, parameters, state, settings);
+        let prepared = self.prepare_update(shader, which, parameters, state, settings);
         prepared.map_err(|error| error.renamed(NAMES))
     }
 
@@ -168,12 +198,14 @@ impl Kernels {
     fn prepare_update(
         &self,
         shader: &'static Shader,
+        which: Which,
         parameters: &[ParameterUpdate<'_>],
         state: Option<&SetState>,
         settings: &wgpu::Buffer,
     ) -> Result<Commands> {
         let [a, b, c] = [0, 1, 2].map(|index| parameters.get(index));
         let [gradient_0, gradient_1, gradient_2] = [a, b, c].map(|p| Some(p?.gradient));
+        let gradient_0 = gradient_0.filter(|_| which == Which::All);
         let values @ [value_0, value_1, value_2] = [a, b, c].map(|p| Some(p?.value));
         let state = state.map(|state| &state.matrix);
         let operands = [gradient_0, gradient_1, gradient_2, value_0, value_1, value_2, state];

@@ -86,6 +86,8 @@ pub(super) struct ProductCall<'a, const N: usize> {
     pub(super) first_group: Option<&'a wgpu::BindGroup>,
     /// Of the shader's own overrides.
     pub(super) overrides: &'a [f64],
+    /// A second uniform.
+    pub(super) settings: Option<&'a wgpu::Buffer>,
 }
 
 impl Kernels {
@@ -164,6 +166,9 @@ impl Kernels {
             .with_overrides(overrides);
         if let Some(group) = call.first_group {
             dispatch = dispatch.with_first_group(group);
+        }
+        if let Some(settings) = call.settings {
+            dispatch = dispatch.with_settings(settings);
         }
         self.prepare(call.operands, &dispatch)
     }

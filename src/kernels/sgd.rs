@@ -3,18 +3,21 @@
 use super::commands::Commands;
 use super::core::Kernels;
 use super::elementwise::INVOCATIONS;
-use super::parameter_set::{self, ParameterUpdate, SetState, not_negative};
+use super::parameter_set::{self, ParameterUpdate, SetState, Which, not_negative};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
-use crate::shader::{self, Form, MATRIX, Shader, uniform};
+use crate::shader::{self, Field, Form, MATRIX, Shader, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "sgd",
     sources: &[MATRIX, shader::PARAMETER_SET, shader::SGD_RULE, shader::SGD],
     forms: &[&Form::only(INVOCATIONS, 0)],
-    groups: &[&parameter_set::bindings(Uniform::FIELDS)],
+    groups: &[&parameter_set::bindings(SETTINGS)],
     overrides: &[],
 };
+
+/// The settings' fields.
+pub(super) const SETTINGS: &[Field] = Uniform::FIELDS;
 
 uniform! {
     struct Uniform {
@@ -95,6 +98,10 @@ pub struct SgdState {
 }
 
 impl SgdState {
+    pub(super) fn set(&self) -> &SetState {
+        &self.set
+    }
+
     /// Velocities for these parameters, in the order in which the updates list them.
     ///
     /// # Errors
@@ -137,6 +144,17 @@ impl Kernels {
     /// another number of parameters, and as all kernels: see [`Kernels`].
     pub fn sgd(&self, call: &SgdUpdate<'_>) -> Result<Commands> {
         let state = call.state.map(|state| &state.set);
-        self.update(&SHADER, call.parameters, state, call.settings)
+        self.update(&SHADER, Which::All, call.parameters, state, call.settings)
+    }
+
+    /// The same for all but the first parameter, which [`Kernels::backward_sgd`] has updated: its
+    /// gradient is not read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::sgd`].
+    pub fn sgd_rest(&self, call: &SgdUpdate<'_>) -> Result<Commands> {
+        let state = call.state.map(|state| &state.set);
+        self.update(&SHADER, Which::AllButFirst, call.parameters, state, call.settings)
     }
 }

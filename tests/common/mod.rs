@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod calls;
+pub mod fused;
 pub mod losses;
 pub mod optimizers;
 pub mod products;
@@ -195,6 +196,14 @@ impl Rig {
     pub fn poisoned(&self, rows: u32, columns: u32, place: Place) -> Matrix {
         let values = vec![f32::from_bits(POISON); rows as usize * columns as usize];
         self.put_f32(rows, columns, &values, place)
+    }
+
+    /// A uniform buffer with these contents.
+    pub fn uniform(&self, bytes: &[u8]) -> wgpu::Buffer {
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let buffer = buffer(&self.gpu.device, bytes.len() as u64, usage);
+        self.gpu.queue.write_buffer(&buffer, 0, bytes);
+        buffer
     }
 
     /// Records the commands in one pass, submits and waits.

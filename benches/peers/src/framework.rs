@@ -3,11 +3,10 @@
 /// What the program was built from.
 const LOCK: &str = include_str!("../Cargo.lock");
 
-/// Name, version, and how kernels are compiled.
+/// Name, version, and what it does by default.
 pub fn describe() -> String {
     let version = version_of("burn").unwrap_or("of unknown version");
-    let compiler = if cfg!(feature = "vulkan") { "SPIR-V on Vulkan" } else { "WGSL" };
-    format!("Burn {version}, autotune and fusion, {compiler}")
+    format!("Burn {version}, autotune and fusion, WGSL")
 }
 
 /// The version of a package, as locked.
