@@ -93,6 +93,7 @@ fn commands(
         encoder_bias: Some(BiasGradient { delta: &h, gradient: &b, accumulate }),
         decoder_bias: Some(BiasGradient { delta: &target, gradient: &c, accumulate }),
         total: Some(Sum { partials: &partials, scale: 1.0, total: &loss }),
+        weight: None,
     };
     Ok(vec![
         ("encode", kernels.encode(weight, &Linear::new(&x, &codes))?),

@@ -212,6 +212,7 @@ impl Parts {
             encoder_bias: gradients.encoder_bias.as_ref().map(|b| of_bias(&tape.code_delta, b)),
             decoder_bias: gradients.decoder_bias.as_ref().map(|c| of_bias(&tape.output_delta, c)),
             total: None,
+            weight: None,
         };
         let work = Work::from(layer.encoder().encode(input, &tape.code, None)?)
             .then(kernels.encode(&decoder, &decode)?)

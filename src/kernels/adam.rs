@@ -130,6 +130,10 @@ impl AdamSettings {
 }
 
 /// The moments and step counts of a set of up to three parameters, zero at first: one buffer.
+///
+/// It is bound as a whole, which [`wgpu::Limits::max_storage_buffer_binding_size`] bounds: it takes
+/// 8 bytes and a little for each value of the parameters, so the limit's default of 128 MiB is
+/// enough for 16 million.
 #[derive(Debug, Clone)]
 pub struct AdamState {
     set: SetState,

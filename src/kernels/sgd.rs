@@ -91,6 +91,10 @@ impl SgdSettings {
 }
 
 /// The velocities of a set of up to three parameters, zero at first: one buffer.
+///
+/// It is bound as a whole, which [`wgpu::Limits::max_storage_buffer_binding_size`] bounds: it takes
+/// 4 bytes for each value of the parameters, so the limit's default of 128 MiB is enough for 33
+/// million.
 #[derive(Debug, Clone)]
 pub struct SgdState {
     set: SetState,
