@@ -1,5 +1,6 @@
 //! The kernels and the training step under criterion: `cargo bench`, or `cargo bench -- decode` for
-//! the ones with that in their name.
+//! the ones with that in their name, `cargo bench -- --quick` for a first look. Each is called as its
+//! method and shader are, and by batch x inputs x hidden.
 //!
 //! Times are the host's, around recording, submitting and waiting. The example `benchmark` relates
 //! kernels to what the adapter can do.
@@ -12,12 +13,12 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tied_linear::headless::Gpu;
 use tied_linear::kernels::{
-    AdamSettings, Backward, BiasGradient, ColumnSums, Gradient, Linear, LossGradient, SgdSettings,
-    Sum,
+    ActivationGradient, AdamSettings, Backward, BiasGradient, ColumnSums, Gradient, Linear,
+    LossGradient, SgdSettings, Sum,
 };
 use tied_linear::{
-    Accumulate, Commands, Contributions, Gradients, KernelOptions, Kernels, Matrix, Optimizer,
-    TiedLinear, TiedLinearOptions, TrainingOptions, TrainingStep, wgpu,
+    Accumulate, Activation, Commands, Contributions, Gradients, KernelOptions, Kernels, Matrix,
+    Optimizer, TiedLinear, TiedLinearOptions, TrainingOptions, TrainingStep, wgpu,
 };
 
 /// Batch, inputs and hidden: a layer for MNIST's images, and the one of the example `train`.
@@ -89,10 +90,17 @@ fn commands(
     let step =
         TrainingStep::new(&layer, &adam, &gradients, &x, &target, TrainingOptions::default())?;
     let step = step.gradient_commands().clone().then(step.update_commands().clone());
+    let through = ActivationGradient {
+        gradient: &target,
+        activation: Activation::Sigmoid,
+        saved: Some(&x),
+        delta: &outputs,
+    };
+    let row = x.row_range(0..1)?;
     let sums = ColumnSums {
         encoder_bias: Some(BiasGradient { delta: &h, gradient: &b, accumulate }),
         decoder_bias: Some(BiasGradient { delta: &target, gradient: &c, accumulate }),
-        total: Some(Sum { partials: &partials, scale: 1.0, total: &loss }),
+        total: Some(Sum { partials: &row, scale: 1.0, total: &loss }),
         weight: None,
     };
     Ok(vec![
@@ -101,6 +109,7 @@ fn commands(
         ("code_gradient", kernels.code_gradient(weight, &Gradient::new(&x, &codes))?),
         ("backward", kernels.backward(&backward)?),
         ("input_gradient", kernels.input_gradient(weight, &Gradient::new(&h, &outputs))?),
+        ("activation_gradient", kernels.activation_gradient(&through)?),
         ("column_sums", kernels.column_sums(&sums)?),
         ("squared_error", kernels.squared_error(&measure)?),
         ("cross_entropy", kernels.cross_entropy(&measure)?),

@@ -22,12 +22,16 @@ mod host;
 mod json;
 #[path = "benchmark/labels.rs"]
 mod labels;
+#[path = "benchmark/memory.rs"]
+mod memory;
 #[path = "benchmark/operands.rs"]
 mod operands;
 #[path = "benchmark/options.rs"]
 mod options;
 #[path = "benchmark/own.rs"]
 mod own;
+#[path = "benchmark/recording.rs"]
+mod recording;
 #[path = "benchmark/reference.rs"]
 mod reference;
 #[path = "benchmark/report.rs"]
@@ -57,8 +61,10 @@ use std::time::Instant;
 
 use ceiling::Ceiling;
 use cost::Kernel;
-use options::{Checks, Options};
+use memory::Meter;
+use options::Options;
 use results::Measurement;
+use rig::Rig;
 use timing::Effort;
 
 fn main() -> ExitCode {
@@ -67,43 +73,52 @@ fn main() -> ExitCode {
 }
 
 fn benchmark(process_start: Instant, options: &Options) -> Result<(), Box<dyn Error>> {
+    let settings = options.settings();
+    if options.cold_start {
+        return cold::start(process_start, settings);
+    }
     options.expect_writable_files()?;
-    let (rig, cold) = cold::start(process_start, options.checks == Checks::On)?;
+    let rig = pollster::block_on(Rig::request(settings))?;
     let shapes = options.shapes();
     for shape in shapes {
         rig.expect_room(*shape)?;
     }
-    report::adapter(&rig);
-    report::cold_start(cold);
+    let style = options.style();
+    report::adapter(style, &rig, settings);
+    let cold = cold::measure(options)?;
+    report::cold_start(style, cold);
     let (ceiling, stopwatch) = Ceiling::measure(&rig)?;
     let stopwatch = stopwatch.with_effort(if options.quick { Effort::QUICK } else { Effort::FULL });
-    report::ceiling(ceiling, stopwatch.clock());
+    report::ceiling(style, ceiling, stopwatch.clock());
 
-    let table = report::Kernels::start();
+    let meter = Meter::new(&rig)?;
+    let table = report::Kernels::start(style);
     let (mut all, mut results) = (Vec::new(), Vec::new());
     for &shape in shapes {
-        let measured = candidates::measure(&rig, &stopwatch, shape)?;
+        let measured = candidates::measure(&rig, &stopwatch, meter.as_ref(), shape)?;
         let relate = |kernel| {
-            let timing = measured.kernel(kernel)?;
-            Some(Measurement::new(kernel, shape, timing, ceiling))
+            let seconds = measured.seconds(kernel)?;
+            Some(Measurement::new(&rig, kernel, shape, seconds, ceiling))
         };
         let here: Vec<_> = Kernel::ALL.into_iter().filter_map(relate).collect();
-        table.shape(&measured, &here);
+        table.shape(&here);
         results.extend(here);
         all.push(measured);
     }
-    report::gradients(&all);
-    report::ties(&all);
+    report::products(style, &all);
+    report::steps(style, &all);
+    report::memory(style, &all);
 
     let (ceiling_again, _) = Ceiling::measure(&rig)?;
-    report::ceiling_again(ceiling, ceiling_again);
+    report::ceiling_again(style, ceiling, ceiling_again);
     if let Some(path) = &options.json {
-        json::write(path, &rig, ceiling, cold.first, &results)?;
-        println!("results: {}", path.display());
+        json::write(path, &rig, ceiling, cold.seconds, &results)?;
+        eprintln!("results: {}", path.display());
     }
     if let Some(path) = &options.plot {
         roofline::draw(path, &rig, ceiling, &results)?;
-        println!("picture: {}", path.display());
+        eprintln!("picture: {}", path.display());
     }
+    report::expect_formula(&all)?;
     Ok(())
 }

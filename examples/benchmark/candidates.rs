@@ -5,12 +5,14 @@ use std::error::Error;
 use tied_linear::{Accumulate, Contributions};
 
 use crate::cost::Kernel;
+use crate::memory::{Created, Formula, Meter};
 use crate::operands::Operands;
 use crate::own::{ADD, Dispatch};
+use crate::recording;
 use crate::rig::Rig;
 use crate::shape::Shape;
 use crate::steps::{Start, Step, Variant};
-use crate::timing::{Stopwatch, Timing};
+use crate::timing::{Spread, Stopwatch, Timing};
 use crate::work::Work;
 
 /// Something to time.
@@ -28,41 +30,56 @@ pub enum Candidate {
     Step(Variant),
 }
 
-/// The memory of a training step.
+/// What a training step takes besides time on the GPU.
 #[derive(Debug, Clone, Copy)]
-pub struct Memory {
-    /// The bytes of all its matrices.
+pub struct Footprint {
+    /// The bytes of its buffers: of all, or of its matrices where the backend does not list them.
     pub bytes: u64,
-    /// The bytes that wgpu's allocator gave out for it, where it says.
-    pub allocated: Option<u64>,
+    /// All of its buffers, where the backend lists them.
+    pub created: Option<Created>,
+    /// Dispatches in it.
+    pub dispatches: usize,
+    /// Seconds of the host's processor to record it.
+    pub recording: f64,
 }
 
 /// What was measured at one shape.
 pub struct Measured {
     /// The sizes.
     pub shape: Shape,
+    /// What the tied step's buffers should be.
+    pub formula: Formula,
     timings: Vec<(Candidate, Timing)>,
-    memory: Vec<(Variant, Memory)>,
+    footprints: Vec<(Variant, Footprint)>,
 }
 
-impl Measured {
-    /// A candidate's time, unless it could not be run at this shape.
-    pub fn timing(&self, candidate: Candidate) -> Option<Timing> {
-        let mut all = self.timings.iter();
-        all.find(|(known, _)| *known == candidate).map(|(_, timing)| *timing)
-    }
+/// Candidates that are compared with each other.
+type Family = Vec<(Candidate, Work)>;
 
+impl Measured {
     /// A kernel's time; the step's with the tied weight.
-    pub fn kernel(&self, kernel: Kernel) -> Option<Timing> {
-        self.timing(match kernel {
+    pub fn seconds(&self, kernel: Kernel) -> Option<Spread> {
+        let candidate = match kernel {
             Kernel::Step => Candidate::Step(Variant::Tied),
             _ => Candidate::Library(kernel),
-        })
+        };
+        Some(self.timing(candidate)?.seconds_with_spread())
     }
 
-    /// The memory of a step.
-    pub fn memory(&self) -> impl Iterator<Item = (Variant, Memory)> {
-        self.memory.iter().copied()
+    /// How many times as fast as the second the first is, if both could be run at this shape.
+    pub fn speedup(&self, first: Candidate, second: Candidate) -> Option<Spread> {
+        Some(self.timing(first)?.speedup_over(self.timing(second)?))
+    }
+
+    /// What a step takes besides time.
+    pub fn footprint(&self, variant: Variant) -> Option<Footprint> {
+        let mut all = self.footprints.iter();
+        all.find(|(known, _)| *known == variant).map(|(_, footprint)| *footprint)
+    }
+
+    fn timing(&self, candidate: Candidate) -> Option<&Timing> {
+        let mut all = self.timings.iter();
+        all.find(|(known, _)| *known == candidate).map(|(_, timing)| timing)
     }
 }
 
@@ -70,43 +87,48 @@ impl Measured {
 pub fn measure(
     rig: &Rig,
     stopwatch: &Stopwatch<'_>,
+    meter: Option<&Meter>,
     shape: Shape,
 ) -> Result<Measured, Box<dyn Error>> {
     let operands = Operands::new(rig, shape)?;
-    let mut candidates = kernels(rig, &operands)?;
-    candidates.extend(gradients(rig, &operands)?);
-    let mut memory = Vec::new();
-    let start = Start::new(shape);
+    let mut families = products(rig, &operands)?;
+    let start = Start::new(rig, shape)?;
+    let (mut steps, mut footprints) = (Family::new(), Vec::new());
     for variant in Variant::ALL {
-        let before = rig.allocated()?;
-        let step = Step::checked(rig, variant, &start)?;
-        let after = rig.allocated()?;
-        let allocated = before.zip(after).map(|(before, after)| after.saturating_sub(before));
-        memory.push((variant, Memory { bytes: step.bytes(), allocated }));
-        candidates.push((Candidate::Step(variant), step.work));
+        let (step, footprint) = step(rig, meter, variant, &start)?;
+        footprints.push((variant, footprint));
+        steps.push((Candidate::Step(variant), step.work));
     }
-    let works: Vec<_> = candidates.iter().map(|(_, work)| work).collect();
-    let timings = stopwatch.time(&works)?;
-    let timings = candidates.iter().map(|(candidate, _)| *candidate).zip(timings).collect();
-    Ok(Measured { shape, timings, memory })
+    families.push(steps);
+    let works: Vec<Vec<_>> =
+        families.iter().map(|family| family.iter().map(|(_, work)| work).collect()).collect();
+    let timings = stopwatch.time(&works)?.into_iter().flatten();
+    let candidates = families.iter().flatten().map(|(candidate, _)| *candidate);
+    let timings = candidates.zip(timings).collect();
+    Ok(Measured { shape, formula: Formula::new(rig, shape), timings, footprints })
 }
 
-/// The library's kernels and their naive twins.
-fn kernels(rig: &Rig, operands: &Operands) -> Result<Vec<(Candidate, Work)>, Box<dyn Error>> {
-    let mut candidates = Vec::new();
+/// The products: those along the weight's rows and columns, the ways to its gradient, and the naive
+/// ones, each by itself.
+fn products(rig: &Rig, operands: &Operands) -> Result<Vec<Family>, Box<dyn Error>> {
+    let (mut along, mut backward, mut naive) = (Family::new(), Family::new(), Vec::new());
     for kernel in Kernel::ALL {
-        let library = operands.library(rig, kernel)?.map(|work| (Candidate::Library(kernel), work));
-        let naive = operands.naive(rig, kernel).map(|work| (Candidate::Naive(kernel), work));
-        for (candidate, work) in library.into_iter().chain(naive) {
+        if let Some(work) = operands.library(rig, kernel)? {
             operands.check(rig, kernel, &work)?;
-            candidates.push((candidate, work));
+            let family = if kernel == Kernel::Backward { &mut backward } else { &mut along };
+            family.push((Candidate::Library(kernel), work));
+        }
+        if let Some(work) = operands.naive(rig, kernel) {
+            operands.check(rig, kernel, &work)?;
+            naive.push(vec![(Candidate::Naive(kernel), work)]);
         }
     }
-    Ok(candidates)
+    backward.extend(gradients(rig, operands)?);
+    Ok([along, backward].into_iter().chain(naive).collect())
 }
 
 /// Other ways to the tied weight's gradient.
-fn gradients(rig: &Rig, operands: &Operands) -> Result<Vec<(Candidate, Work)>, Box<dyn Error>> {
+fn gradients(rig: &Rig, operands: &Operands) -> Result<Family, Box<dyn Error>> {
     let gradient = operands.gradient();
     let second = rig.zeros_in_words("second gradient", gradient.shape())?;
     let product = |contributions, accumulate, gradient| {
@@ -123,4 +145,26 @@ fn gradients(rig: &Rig, operands: &Operands) -> Result<Vec<(Candidate, Work)>, B
         operands.check(rig, Kernel::Backward, work)?;
     }
     Ok(candidates)
+}
+
+/// A step, checked, and what it takes besides time.
+fn step(
+    rig: &Rig,
+    meter: Option<&Meter>,
+    variant: Variant,
+    start: &Start,
+) -> Result<(Step, Footprint), Box<dyn Error>> {
+    let snapshot = || meter.map(|meter| meter.snapshot(rig)).transpose();
+    let before = snapshot()?;
+    let step = Step::checked(rig, variant, start)?;
+    let after = snapshot()?;
+    let created =
+        meter.zip(before.zip(after)).map(|(meter, (before, after))| meter.created(&before, &after));
+    let footprint = Footprint {
+        bytes: created.map_or_else(|| step.bytes_of_matrices(), |created| created.bytes),
+        created,
+        dispatches: step.work.dispatches(),
+        recording: recording::seconds(rig, &step.work),
+    };
+    Ok((step, footprint))
 }

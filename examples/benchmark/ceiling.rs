@@ -56,12 +56,12 @@ impl Ceiling {
         let clock = Clock::choose(rig, &compute.work)?;
         let stopwatch = Stopwatch::new(rig, clock, Effort::CEILING);
         compute.check(rig)?;
-        let seconds = stopwatch.time(&[&compute.work])?[0].fastest;
+        let seconds = stopwatch.time_alone(&compute.work)?.fastest();
         let gflops = compute.flops() / seconds / 1e9;
 
         let copy = Copy::new(rig)?;
         copy.check(rig)?;
-        let seconds = stopwatch.time(&[&copy.work])?[0].fastest;
+        let seconds = stopwatch.time_alone(&copy.work)?.fastest();
         let gbytes = 2.0 * copy.bytes as f64 / seconds / 1e9;
         Ok((Self { gflops, gbytes, copied: copy.bytes }, stopwatch))
     }

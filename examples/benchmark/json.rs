@@ -11,16 +11,13 @@ use crate::options::cannot;
 use crate::results::Measurement;
 use crate::rig::Rig;
 
-/// How the kernels under test divide their work.
-const STRATEGY: &str = "tiled";
-
 #[derive(Serialize)]
-struct Document {
+struct Document<'a> {
     adapter: String,
     driver: String,
     ceiling: Ceilings,
     cold_start_seconds: f64,
-    results: Vec<Entry>,
+    results: Vec<Entry<'a>>,
 }
 
 #[derive(Serialize)]
@@ -30,29 +27,29 @@ struct Ceilings {
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct Entry<'a> {
     kernel: &'static str,
     batch: u32,
     inputs: u32,
     hidden: u32,
     element: String,
-    strategy: &'static str,
+    strategy: &'a str,
     seconds: f64,
     gflops: f64,
     gbytes: f64,
     share_of_ceiling: f64,
 }
 
-impl From<&Measurement> for Entry {
-    fn from(result: &Measurement) -> Self {
+impl<'a> From<&'a Measurement> for Entry<'a> {
+    fn from(result: &'a Measurement) -> Self {
         Self {
             kernel: result.kernel.name(),
             batch: result.shape.batch,
             inputs: result.shape.inputs,
             hidden: result.shape.hidden,
             element: ElementType::F32.to_string(),
-            strategy: STRATEGY,
-            seconds: result.timing.seconds,
+            strategy: &result.strategy,
+            seconds: result.seconds.median,
             gflops: result.gflops(),
             gbytes: result.gbytes(),
             share_of_ceiling: result.share_of_ceiling(),

@@ -5,217 +5,282 @@ use crate::ceiling::Ceiling;
 use crate::clock::Clock;
 use crate::cold::{self, ColdStart};
 use crate::cost::Kernel;
+use crate::memory::Part;
 use crate::results::Measurement;
-use crate::rig::Rig;
+use crate::rig::{Rig, Settings};
 use crate::steps::Variant;
-use crate::table::{Table, bytes, digits, percent, ratio, seconds, times};
+use crate::table::{
+    Style, Table, bytes, digits, grouped, percent, ratio, ratio_with_spread, seconds,
+};
 
 /// By how much the ceilings may differ between the beginning and the end of a quiet run.
 const QUIET: f64 = 0.1;
 
-/// Adapter, driver, checks.
-pub fn adapter(rig: &Rig) {
+/// Adapter, driver, settings.
+pub fn adapter(style: Style, rig: &Rig, settings: Settings) {
     let info = rig.gpu.adapter.get_info();
-    println!("adapter:    {} ({})", info.name, info.backend);
-    println!("driver:     {}", rig.driver());
-    let checks = if rig.kernels.options().runtime_checks { "on" } else { "off" };
-    println!("checks:     {checks}");
+    style.fact("adapter", &[format!("{} ({})", info.name, info.backend)]);
+    style.fact("driver", &[rig.driver()]);
+    let checks = if settings.runtime_checks { "on" } else { "off" };
+    style.fact("checks", &[format!("{checks}, in the shaders")]);
+    let strategy = match settings.forced {
+        None => "the library's choices".into(),
+        Some(choice) => format!("{choice}, for every product that it can compute"),
+    };
+    style.fact("strategy", &[strategy]);
 }
 
-/// How long it took to get going.
-pub fn cold_start(cold: ColdStart) {
-    println!(
-        "cold start: {} from process start to the loss of the first step at {}",
-        seconds(cold.first),
-        cold::SHAPE
-    );
-    println!(
-        "            (device {}, buffers and pipelines {}, first step {}, late compilation included)",
-        seconds(cold.device),
-        seconds(cold.prepared - cold.device),
-        seconds(cold.first - cold.prepared)
+/// How long it takes to get going.
+pub fn cold_start(style: Style, cold: ColdStart) {
+    let stages = cold.stages;
+    let processes = match cold.processes {
+        1 => "one process".into(),
+        many => format!("the median of {many} processes"),
+    };
+    style.fact(
+        "cold start",
+        &[
+            format!(
+                "{} from the start of a process to the loss of its first step at {},",
+                seconds(cold.seconds),
+                cold::SHAPE
+            ),
+            format!(
+                "without a cache of shaders; {processes} (device {}, buffers and pipelines {},",
+                seconds(stages.device),
+                seconds(stages.prepared - stages.device)
+            ),
+            format!(
+                "first step {}, with what the driver compiles only then)",
+                seconds(stages.first - stages.prepared)
+            ),
+        ],
     );
 }
 
 /// What the adapter can do, and how that was timed.
-pub fn ceiling(ceiling: Ceiling, clock: &Clock) {
-    println!("clock:      {}", clock.describe());
-    println!(
-        "ceiling:    {} GFLOP/s (multiply-adds on registers), {} GB/s (a copy of {})",
-        digits(ceiling.gflops),
-        digits(ceiling.gbytes),
-        bytes(ceiling.copied)
+pub fn ceiling(style: Style, ceiling: Ceiling, clock: &Clock) {
+    style.fact("clock", &[clock.describe()]);
+    style.fact(
+        "ceiling",
+        &[format!(
+            "{} GFLOP/s (multiply-adds on registers), {} GB/s (a copy of {})",
+            digits(ceiling.gflops),
+            digits(ceiling.gbytes),
+            bytes(ceiling.copied)
+        )],
     );
 }
 
 /// The ceilings once more: whether the machine did something else in between.
-pub fn ceiling_again(before: Ceiling, after: Ceiling) {
-    println!();
-    println!(
+pub fn ceiling_again(style: Style, before: Ceiling, after: Ceiling) {
+    let mut lines = vec![format!(
         "At the end, the ceiling was {} GFLOP/s and {} GB/s.",
         digits(after.gflops),
         digits(after.gbytes)
-    );
+    )];
     let changed = |before: f64, after: f64| (after / before - 1.0).abs() > QUIET;
     if changed(before.gflops, after.gflops) || changed(before.gbytes, after.gbytes) {
-        println!(
-            "That is not what it was at the beginning: something else used the adapter, or its"
-        );
-        println!("clock rate changed. Shares of the ceiling are not to be relied on.");
+        let warning = [
+            "That is not what it was at the beginning: something else used the adapter, or its",
+            "clock rate changed. Shares of the ceiling are not to be relied on.",
+        ];
+        lines.extend(warning.map(String::from));
     }
+    style.text(&lines);
 }
 
 /// The table of the kernels.
 pub struct Kernels {
-    table: Table<9>,
+    table: Table<8>,
 }
 
 impl Kernels {
     /// Prints its head.
-    pub fn start() -> Self {
-        println!();
-        println!("Kernels, and the training step (forward, squared error, backward, Adam).");
-        println!("Shape: batch x inputs x hidden. Time: the median, with the interquartile range.");
-        println!(
-            "GB/s: each operand once. Of ceiling: of the lesser of the compute ceiling and what"
+    pub fn start(style: Style) -> Self {
+        style.section(
+            "Kernels",
+            &[
+                "Shape: batch x inputs x hidden. Step: forward with ReLU, squared error, backward, Adam.",
+                "Time: the median of rounds in which all candidates take turns, ± half the interquartile",
+                "range. GB/s: each operand moved once. Of ceiling: of the lesser of the compute ceiling",
+                "and what the bandwidth allows; above 100 % where operands stay in a cache.",
+            ],
         );
-        println!("the bandwidth allows; above 100 % where operands stay in a cache. Naive: one");
-        println!("invocation an output.");
-        println!();
         let table = Table::start(
-            2,
+            style,
+            3,
             [
-                ("shape", 17),
+                ("shape", 15),
                 ("kernel", 15),
-                ("time", 9),
-                ("spread", 8),
+                ("strategy", 28),
+                ("time", 8),
+                ("±", 8),
                 ("GFLOP/s", 9),
-                ("GB/s", 7),
+                ("GB/s", 8),
                 ("of ceiling", 12),
-                ("naive", 10),
-                ("speedup", 9),
             ],
         );
         Self { table }
     }
 
-    /// Prints what was measured at one shape, and how that relates to the ceiling.
-    pub fn shape(&self, measured: &Measured, results: &[Measurement]) {
+    /// Prints what was measured at one shape.
+    pub fn shape(&self, results: &[Measurement]) {
         for (index, result) in results.iter().enumerate() {
-            let naive = measured.timing(Candidate::Naive(result.kernel));
             self.table.row([
                 if index == 0 { result.shape.to_string() } else { String::new() },
                 result.kernel.name().into(),
-                seconds(result.timing.seconds),
-                percent(result.timing.spread),
+                if result.kernel == Kernel::Step {
+                    "as above".into()
+                } else {
+                    result.strategy.clone()
+                },
+                seconds(result.seconds.median),
+                result.seconds.share.map_or(String::new(), percent),
                 digits(result.gflops()),
                 digits(result.gbytes()),
                 percent(result.share_of_ceiling()),
-                naive.map_or(String::new(), |naive| seconds(naive.seconds)),
-                naive.map_or(String::new(), |naive| times(naive.seconds / result.timing.seconds)),
             ]);
-        }
-        let gflops = |wanted| {
-            let mut all = results.iter();
-            all.find(|result| result.kernel == wanted).map(Measurement::gflops)
-        };
-        if let Some((decode, encode)) = gflops(Kernel::Decode).zip(gflops(Kernel::Encode)) {
-            println!("{:17}decode ÷ encode throughput: {}", "", ratio(decode / encode));
         }
     }
 }
 
-/// The table of the weight's gradient.
-pub fn gradients(all: &[Measured]) {
-    println!();
-    println!(
-        "The tied weight's gradient: one dispatch for both contributions, against two products"
-    );
-    println!("into two buffers and their sum, and against two products of which the second adds.");
-    println!();
-    let table = Table::start(
-        1,
-        [
-            ("shape", 17),
-            ("one dispatch", 14),
-            ("two and sum", 14),
-            ("", 8),
-            ("second adds", 14),
-            ("", 8),
+/// The table of the products' ratios.
+pub fn products(style: Style, all: &[Measured]) {
+    style.section(
+        "Products, as ratios",
+        &[
+            "Throughput ÷ throughput: above 1, the first is faster. Of each round, then the median ± half",
+            "the interquartile range. Naive: one invocation an output, nothing shared. dW: the tied",
+            "weight's gradient (backward), one dispatch for both contributions, or (a) two products into",
+            "two buffers and their sum, or (b) two products of which the second adds to the first.",
         ],
     );
+    let library = Candidate::Library;
+    let (encode, decode, gradient) =
+        (library(Kernel::Encode), library(Kernel::Decode), library(Kernel::Backward));
+    let naive = Candidate::Naive;
+    let columns = [
+        (("decode ÷ encode", 15), decode, encode),
+        (("encode ÷ naive", 16), encode, naive(Kernel::Encode)),
+        (("decode ÷ naive", 16), decode, naive(Kernel::Decode)),
+        (("dW ÷ naive", 13), gradient, naive(Kernel::Backward)),
+        (("dW ÷ (a)", 12), gradient, Candidate::Added),
+        (("dW ÷ (b)", 12), gradient, Candidate::Accumulated),
+    ];
+    let [c0, c1, c2, c3, c4, c5] = columns.map(|(head, ..)| head);
+    let table = Table::start(style, 1, [("shape", 15), c0, c1, c2, c3, c4, c5]);
     for measured in all {
-        let timing = |candidate| measured.timing(candidate).map(|timing| timing.seconds);
-        let fused = timing(Candidate::Library(Kernel::Backward));
-        let added = timing(Candidate::Added);
-        let accumulated = timing(Candidate::Accumulated);
-        if let (Some(fused), Some(added), Some(accumulated)) = (fused, added, accumulated) {
-            table.row([
-                measured.shape.to_string(),
-                seconds(fused),
-                seconds(added),
-                times(added / fused),
-                seconds(accumulated),
-                times(accumulated / fused),
-            ]);
-        }
+        let [c0, c1, c2, c3, c4, c5] = columns.map(|(_, first, second)| {
+            measured.speedup(first, second).map_or(String::new(), ratio_with_spread)
+        });
+        table.row([measured.shape.to_string(), c0, c1, c2, c3, c4, c5]);
     }
 }
 
 /// The table of tied and untied steps.
-pub fn ties(all: &[Measured]) {
-    println!();
-    println!(
-        "A training step with the tied weight, with two weights of their own, and with a copy of"
+pub fn steps(style: Style, all: &[Measured]) {
+    style.section(
+        "A training step: tied against two weights, and against a transposed copy",
+        &[
+            "Speed: throughput of the tied step ÷ that of one with two weights of their own (untied), and",
+            "of one that transposes the weight into a copy each time (copied); above 1, tied is faster.",
+            "Memory: bytes of the tied step's buffers ÷ theirs; below 1, tied is smaller. Recording: the",
+            "host's time for recording the tied step's dispatches into a pass, without the submission.",
+        ],
     );
-    println!(
-        "the weight that every step transposes anew. Memory: all matrices of the step. Formula:"
-    );
-    println!(
-        "4 bytes for each value, gradient and two moments of a parameter (W, twice if untied, b"
-    );
-    println!(
-        "and c), for the copy, and for X, H, Y, dA and dZ. Allocated: by wgpu's allocator, with"
-    );
-    println!("uniforms and what padding there is.");
-    println!();
     let table = Table::start(
-        2,
+        style,
+        1,
         [
-            ("shape", 17),
-            ("weight", 17),
-            ("time", 9),
-            ("spread", 8),
-            ("", 8),
-            ("memory", 10),
-            ("", 8),
-            ("÷ formula", 11),
-            ("allocated", 11),
+            ("shape", 15),
+            ("speed ÷ untied", 16),
+            ("÷ copied", 13),
+            ("memory ÷ untied", 17),
+            ("÷ copied", 10),
+            ("dispatches", 12),
+            ("recording", 11),
         ],
     );
     for measured in all {
-        let tied = measured.timing(Candidate::Step(Variant::Tied));
-        let tied_memory = measured.memory().next();
-        for (variant, memory) in measured.memory() {
-            let timing = measured.timing(Candidate::Step(variant));
-            let (Some(timing), Some(tied), Some((_, tied_memory))) = (timing, tied, tied_memory)
-            else {
-                continue;
-            };
-            let first = variant == Variant::Tied;
-            let relative = |factor| if first { String::new() } else { times(factor) };
-            let formula = variant.formula(measured.shape) as f64;
-            table.row([
-                if first { measured.shape.to_string() } else { String::new() },
-                variant.name().into(),
-                seconds(timing.seconds),
-                percent(timing.spread),
-                relative(timing.seconds / tied.seconds),
-                bytes(memory.bytes),
-                relative(memory.bytes as f64 / tied_memory.bytes as f64),
-                format!("{:.4}", memory.bytes as f64 / formula),
-                memory.allocated.map_or("unknown".into(), bytes),
-            ]);
+        let speed = |other| {
+            let [tied, other] = [Variant::Tied, other].map(Candidate::Step);
+            measured.speedup(tied, other).map_or(String::new(), ratio_with_spread)
+        };
+        let Some(tied) = measured.footprint(Variant::Tied) else { continue };
+        let memory = |other| {
+            let other = measured.footprint(other);
+            other.map_or(String::new(), |other| ratio(tied.bytes as f64 / other.bytes as f64))
+        };
+        table.row([
+            measured.shape.to_string(),
+            speed(Variant::Untied),
+            speed(Variant::Copied),
+            memory(Variant::Untied),
+            memory(Variant::Copied),
+            tied.dispatches.to_string(),
+            seconds(tied.recording),
+        ]);
+    }
+}
+
+/// The table of the tied step's memory.
+pub fn memory(style: Style, all: &[Measured]) {
+    style.section(
+        "Memory of a tied training step",
+        &[
+            "Created: all buffers that layer, gradients, optimizer and step made, counted in the list of",
+            "allocations of wgpu's allocator. Formula: 4·P for the parameters, P of them, 4·P for their",
+            "gradients, 8·P for Adam's moments (rows padded to multiples of four), activations and deltas,",
+            "partial sums of split reductions (scratch), and uniforms, step counts and the loss (small).",
+        ],
+    );
+    let parts = [
+        ("parameters", Part::Parameters),
+        ("gradients", Part::Gradients),
+        ("moments", Part::Moments),
+        ("activations", Part::Activations),
+        ("scratch", Part::Scratch),
+        ("small", Part::Small),
+    ];
+    let [p0, p1, p2, p3, p4, p5] = parts.map(|(name, _)| (name, name.len().max(7) + 2));
+    let table = Table::start(
+        style,
+        1,
+        [("shape", 15), ("created, bytes", 14), ("formula, bytes", 16), p0, p1, p2, p3, p4, p5],
+    );
+    for measured in all {
+        let formula = &measured.formula;
+        let created = measured.footprint(Variant::Tied).and_then(|tied| tied.created);
+        let [p0, p1, p2, p3, p4, p5] = parts.map(|(_, part)| bytes(formula.bytes_of(part)));
+        table.row([
+            measured.shape.to_string(),
+            created.map_or("not listed".into(), |created| grouped(created.bytes)),
+            grouped(formula.bytes()),
+            p0,
+            p1,
+            p2,
+            p3,
+            p4,
+            p5,
+        ]);
+    }
+}
+
+/// Fails where the tied step's buffers are not those of the formula.
+pub fn expect_formula(all: &[Measured]) -> Result<(), String> {
+    for measured in all {
+        let (shape, formula) = (measured.shape, &measured.formula);
+        let created = measured.footprint(Variant::Tied).and_then(|tied| tied.created);
+        if let Some(created) = created.filter(|created| !created.is(formula)) {
+            return Err(format!(
+                "the step at {shape} has {} buffers of {} bytes together; the formula says {} of {}",
+                created.buffers,
+                grouped(created.bytes),
+                formula.buffers(),
+                grouped(formula.bytes())
+            ));
         }
     }
+    Ok(())
 }

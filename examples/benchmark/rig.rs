@@ -3,13 +3,22 @@
 use std::error::Error;
 
 use tied_linear::headless::{self, Gpu};
-use tied_linear::{KernelOptions, Kernels, Matrix, wgpu};
+use tied_linear::{Choice, KernelOptions, Kernels, Matrix, StrategyTable, wgpu};
 
 use crate::shape::Shape;
 use crate::work::Work;
 
 /// The bytes of the largest matrix that the library takes: it counts elements in 31 bits.
 const MOST_BYTES: u64 = 4 * ((1 << 31) - 1);
+
+/// How the library's kernels are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// `KernelOptions::runtime_checks`.
+    pub runtime_checks: bool,
+    /// A strategy for every product that it can compute, instead of the library's own choice.
+    pub forced: Option<Choice>,
+}
 
 /// A device with the library's kernels on it.
 pub struct Rig {
@@ -20,8 +29,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// The best adapter's device, with timestamps where it has them; otherwise as the library's own.
-    pub async fn request(runtime_checks: bool) -> Result<Self, Box<dyn Error>> {
+    /// The best adapter's device, as the library's own, and with timestamps where it has them.
+    pub async fn request(settings: Settings) -> Result<Self, Box<dyn Error>> {
         let Some(adapter) = headless::adapters().await.into_iter().next() else {
             return Err("no GPU adapter with compute shaders was found (WGPU_BACKEND and \
                         WGPU_ADAPTER_NAME narrow the search)"
@@ -29,12 +38,16 @@ impl Rig {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("benchmark"),
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_features: adapter.features()
+                & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY),
             required_limits: adapter.limits(),
             ..Default::default()
         };
         let (device, queue) = adapter.request_device(&descriptor).await?;
-        let options = KernelOptions::default().with_runtime_checks(runtime_checks);
+        let mut options = KernelOptions::default().with_runtime_checks(settings.runtime_checks);
+        if let Some(choice) = settings.forced {
+            options = options.with_strategies(StrategyTable::new(&device).force(choice)?);
+        }
         let kernels = Kernels::new(&device, options)?;
         Ok(Self { gpu: Gpu { adapter, device, queue }, kernels })
     }
@@ -88,15 +101,6 @@ impl Rig {
     pub fn wait(&self) -> Result<(), Box<dyn Error>> {
         self.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
         Ok(())
-    }
-
-    /// The bytes that wgpu's allocator has given out, where the backend says.
-    pub fn allocated(&self) -> Result<Option<u64>, Box<dyn Error>> {
-        // What was dropped, and what buffers were filled from, goes with the next submission.
-        self.gpu.queue.submit([]);
-        self.wait()?;
-        let report = self.gpu.device.generate_allocator_report();
-        Ok(report.map(|report| report.total_allocated_bytes))
     }
 
     /// The values of a matrix.

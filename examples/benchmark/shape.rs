@@ -18,15 +18,16 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// What the benchmark measures where nobody says otherwise: a layer for MNIST, two squares, one
-    /// sample, a small batch, and a narrow code.
-    pub const GRID: [Self; 6] = [
-        Self::new(256, 784, 256),
+    /// What the benchmark measures where nobody says otherwise: two squares, a layer for MNIST, one
+    /// sample, a small batch, a narrow code, and a batch of half the layer's width.
+    pub const GRID: [Self; 7] = [
         Self::new(512, 512, 512),
         Self::new(1024, 1024, 1024),
+        Self::new(256, 784, 256),
         Self::new(1, 4096, 4096),
-        Self::new(16, 1024, 1024),
+        Self::new(64, 784, 256),
         Self::new(4096, 64, 10),
+        Self::new(512, 1024, 1024),
     ];
 
     /// A shape.

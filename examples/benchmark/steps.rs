@@ -46,18 +46,8 @@ impl Variant {
         match self {
             Self::Tied => "tied",
             Self::Untied => "untied",
-            Self::Copied => "transposed copy",
+            Self::Copied => "copied",
         }
-    }
-
-    /// The bytes that a step at this shape has to hold, in f32: parameters with gradient and two
-    /// moments each, the copy, H, dZ, Y, dA and X.
-    pub fn formula(self, shape: Shape) -> u64 {
-        let weights = shape.weights() * if self == Self::Untied { 2 } else { 1 };
-        let biases = u64::from(shape.hidden) + u64::from(shape.inputs);
-        let copy = if self == Self::Copied { shape.weights() } else { 0 };
-        let activations = 2 * shape.codes_in_batch() + 3 * shape.inputs_in_batch();
-        4 * (4 * (weights + biases) + copy + activations)
     }
 }
 
@@ -66,6 +56,8 @@ pub struct Start {
     pub shape: Shape,
     /// X, which is the target too.
     pub input: Host,
+    /// The same on the GPU.
+    batch: Matrix,
     pub weight: Host,
     pub encoder_bias: Host,
     pub decoder_bias: Host,
@@ -73,16 +65,18 @@ pub struct Start {
 
 impl Start {
     /// Random samples and parameters; the weight's spread is that of Xavier's initialisation.
-    pub fn new(shape: Shape) -> Self {
+    pub fn new(rig: &Rig, shape: Shape) -> Result<Self, tied_linear::Error> {
         let Shape { batch, inputs, hidden } = shape;
         let bound = (6.0 / (f64::from(inputs) + f64::from(hidden))).sqrt() as f32;
-        Self {
+        let input = Host::random(batch, inputs, 1.0, 1);
+        Ok(Self {
             shape,
-            input: Host::random(batch, inputs, 1.0, 1),
+            batch: input.upload(rig, "batch")?,
+            input,
             weight: Host::random(hidden, inputs, bound, 2),
             encoder_bias: Host::random(1, hidden, bound, 3),
             decoder_bias: Host::random(1, inputs, bound, 4),
-        }
+        })
     }
 }
 
@@ -90,8 +84,6 @@ impl Start {
 pub struct Step {
     /// All of its dispatches.
     pub work: Work,
-    /// X.
-    pub input: Matrix,
     /// H, Y, dZ and dA.
     pub tape: Tape,
     /// The loss.
@@ -110,10 +102,10 @@ impl Step {
         Ok(step)
     }
 
-    /// The bytes of all its buffers; the optimizer's moments share one.
-    pub fn bytes(&self) -> u64 {
+    /// The bytes of all its matrices that can be had; the batch is not its own.
+    pub fn bytes_of_matrices(&self) -> u64 {
         let Tape { code, output, code_delta, output_delta, .. } = &self.tape;
-        let activations = [&self.input, code, output, code_delta, output_delta, &self.loss];
+        let activations = [code, output, code_delta, output_delta, &self.loss];
         let parameters = self.updates.iter().flat_map(|(p, gradient)| [&p.value, gradient]);
         let all = activations.into_iter().chain(parameters).chain(&self.others);
         let mut buffers: Vec<&wgpu::Buffer> = Vec::new();
@@ -153,7 +145,7 @@ impl Parts {
             Decoder::new(kernels, &weight, Some(decoder_bias), Activation::Identity)?,
         )?;
         let gradients = Gradients::new(&layer)?;
-        Ok(Self { gradients, input: start.input.upload(rig, "input")?, layer })
+        Ok(Self { gradients, input: start.batch.clone(), layer })
     }
 
     /// The library's own step.
@@ -253,7 +245,7 @@ impl Parts {
             Some((parameter.clone(), (*gradient).clone()))
         });
         let updates = updates.collect();
-        Ok(Step { work, input: self.input, tape, loss, updates, others })
+        Ok(Step { work, tape, loss, updates, others })
     }
 }
 

@@ -1,17 +1,66 @@
-//! Text tables that grow line by line, and numbers for people.
+//! Text or Markdown that grows line by line, and numbers for people.
+
+use crate::timing::Spread;
+
+/// How the output looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    Text,
+    Markdown,
+}
+
+impl Style {
+    /// Prints a fact with its name; further lines belong to it.
+    pub fn fact(self, name: &str, lines: &[String]) {
+        match self {
+            Self::Markdown => println!("* {name}: {}", lines.join(" ")),
+            Self::Text => {
+                for (index, line) in lines.iter().enumerate() {
+                    let name = if index == 0 { format!("{name}:") } else { String::new() };
+                    println!("{name:<12} {line}");
+                }
+            }
+        }
+    }
+
+    /// Prints a heading, and below it lines of text.
+    pub fn section(self, heading: &str, lines: &[&str]) {
+        match self {
+            Self::Markdown => println!("\n## {heading}\n"),
+            Self::Text => println!("\n{heading}\n"),
+        }
+        for line in lines {
+            println!("{line}");
+        }
+    }
+
+    /// Prints text.
+    pub fn text(self, lines: &[String]) {
+        println!();
+        for line in lines {
+            println!("{line}");
+        }
+    }
+}
 
 /// A table whose columns have fixed widths.
 pub struct Table<const N: usize> {
+    style: Style,
     /// Left-aligned columns, from the first on; the others are right-aligned.
     left: usize,
     widths: [usize; N],
 }
 
 impl<const N: usize> Table<N> {
-    /// Prints the head.
-    pub fn start(left: usize, columns: [(&str, usize); N]) -> Self {
-        let table = Self { left, widths: columns.map(|(_, width)| width) };
+    /// Prints the head. A column's width is that of its text, with what keeps it from the next.
+    pub fn start(style: Style, left: usize, columns: [(&str, usize); N]) -> Self {
+        let table = Self { style, left, widths: columns.map(|(_, width)| width) };
+        println!();
         table.row(columns.map(|(name, _)| name.to_owned()));
+        if style == Style::Markdown {
+            let rule = |index| if index < left { "---" } else { "---:" }.to_owned();
+            table.row(std::array::from_fn(rule));
+        }
         table
     }
 
@@ -19,13 +68,22 @@ impl<const N: usize> Table<N> {
     pub fn row(&self, cells: [String; N]) {
         let mut line = String::new();
         for (index, (cell, &width)) in cells.iter().zip(&self.widths).enumerate() {
+            if self.style == Style::Markdown {
+                line += "| ";
+            }
             line += &if index < self.left {
                 format!("{cell:<width$}")
             } else {
                 format!("{cell:>width$}")
             };
+            if self.style == Style::Markdown {
+                line += " ";
+            }
         }
-        println!("{}", line.trim_end());
+        match self.style {
+            Style::Markdown => println!("{line}|"),
+            Style::Text => println!("{}", line.trim_end()),
+        }
     }
 }
 
@@ -69,7 +127,23 @@ pub fn ratio(ratio: f64) -> String {
     if ratio < 9.995 { format!("{ratio:.2}") } else { digits(ratio) }
 }
 
-/// The same, as a factor.
-pub fn times(factor: f64) -> String {
-    format!("{}x", ratio(factor))
+/// A ratio and its spread.
+pub fn ratio_with_spread(value: Spread) -> String {
+    match value.share {
+        Some(share) => format!("{} ±{:.0} %", ratio(value.median), 100.0 * share),
+        None => ratio(value.median),
+    }
+}
+
+/// A whole number, its digits in groups of three.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

@@ -1,4 +1,4 @@
-//! Candidates measured in turn: medians and their spread.
+//! Candidates measured in turn: medians, their spread, and ratios within rounds.
 
 use std::error::Error;
 
@@ -6,8 +6,7 @@ use crate::clock::Clock;
 use crate::rig::Rig;
 use crate::work::Work;
 
-/// Seconds from which on a run is so slow, as only a naive one of a large shape is, that two rounds
-/// must do.
+/// Seconds from which on a run is so slow, as only a naive one of a large shape is, that one must do.
 const VERY_SLOW: f64 = 2.0;
 
 /// Most repetitions in one submission.
@@ -21,44 +20,71 @@ pub struct Effort {
     submission: f64,
     /// Seconds for all rounds of one candidate, as far as `rounds` allows.
     candidate: f64,
-    /// Fewest and most rounds.
+    /// Fewest and most rounds, powers of two.
     rounds: [usize; 2],
 }
 
 impl Effort {
     /// For numbers to rely on.
-    pub const FULL: Self = Self { submission: 0.02, candidate: 0.4, rounds: [3, 15] };
+    pub const FULL: Self = Self { submission: 0.02, candidate: 0.4, rounds: [4, 16] };
     /// For a first look.
-    pub const QUICK: Self = Self { submission: 0.005, candidate: 0.05, rounds: [2, 5] };
+    pub const QUICK: Self = Self { submission: 0.005, candidate: 0.05, rounds: [2, 4] };
     /// For ceilings, of which the fastest round counts: enough to meet a quiet moment.
-    pub const CEILING: Self = Self { submission: 0.02, candidate: 1.5, rounds: [10, 50] };
+    pub const CEILING: Self = Self { submission: 0.02, candidate: 1.5, rounds: [8, 64] };
 }
 
-/// The seconds of one run.
-#[derive(Debug, Clone, Copy)]
+/// The seconds of one run, round by round.
+#[derive(Debug, Clone, Default)]
 pub struct Timing {
-    /// The median of all rounds.
-    pub seconds: f64,
-    /// The fastest round.
-    pub fastest: f64,
-    /// The interquartile range, as a share of the median.
-    pub spread: f64,
+    rounds: Vec<(usize, f64)>,
 }
 
 impl Timing {
-    fn of(mut samples: Vec<f64>) -> Self {
-        samples.sort_by(f64::total_cmp);
+    /// The median of all rounds.
+    pub fn seconds(&self) -> f64 {
+        self.seconds_with_spread().median
+    }
+
+    /// The median with its spread.
+    pub fn seconds_with_spread(&self) -> Spread {
+        Spread::of(self.rounds.iter().map(|(_, seconds)| *seconds).collect())
+    }
+
+    /// The fastest round.
+    pub fn fastest(&self) -> f64 {
+        self.rounds.iter().map(|(_, seconds)| *seconds).fold(f64::INFINITY, f64::min)
+    }
+
+    /// The other's time ÷ this one's, of the rounds in which both ran: above 1, this is faster.
+    pub fn speedup_over(&self, other: &Self) -> Spread {
+        let ratio = |(round, seconds): &(usize, f64)| {
+            let (_, others) = other.rounds.iter().find(|(other, _)| other == round)?;
+            Some(others / seconds)
+        };
+        Spread::of(self.rounds.iter().filter_map(ratio).collect())
+    }
+}
+
+/// A median, and how far the values lie apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    /// Half of the interquartile range, as a share of the median; `None` for a single value.
+    pub share: Option<f64>,
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
         let quantile = |share: f64| {
-            let at = share * (samples.len() - 1) as f64;
-            let (low, high) = (samples[at.floor() as usize], samples[at.ceil() as usize]);
+            let at = share * (values.len() - 1) as f64;
+            let (low, high) = (values[at.floor() as usize], values[at.ceil() as usize]);
             low + (high - low) * at.fract()
         };
-        let seconds = quantile(0.5);
-        Self {
-            seconds,
-            fastest: quantile(0.0),
-            spread: (quantile(0.75) - quantile(0.25)) / seconds,
-        }
+        let median = quantile(0.5);
+        let share = (quantile(0.75) - quantile(0.25)) / 2.0 / median;
+        Self { median, share: (values.len() > 1).then_some(share) }
     }
 }
 
@@ -85,52 +111,117 @@ impl<'a> Stopwatch<'a> {
         &self.clock
     }
 
-    /// Times all candidates, in rounds in which they take turns, so that whatever changes in the
-    /// meantime (a clock rate, another program) meets all of them. Slow ones sit out some rounds.
-    pub fn time(&self, candidates: &[&Work]) -> Result<Vec<Timing>, Box<dyn Error>> {
-        let mut series = Vec::new();
-        for work in candidates {
-            series.push(self.first_round(work)?);
+    /// Times one candidate.
+    pub fn time_alone(&self, work: &Work) -> Result<Timing, Box<dyn Error>> {
+        let mut family = self.prepare(&[work])?;
+        for round in 0..family.rounds {
+            self.take(&mut family, round, false)?;
         }
-        let most = series.iter().map(|series| series.rounds).max().unwrap_or(0);
-        for round in 1..most {
-            for (work, series) in candidates.iter().zip(&mut series) {
-                // As many rounds as the series is to have, spread evenly over all.
-                let taken_by = |round: usize| (round * series.rounds).div_ceil(most);
-                if taken_by(round + 1) > taken_by(round) {
-                    let seconds = self.clock.seconds(self.rig, work, series.times)?;
-                    series.samples.push(seconds / f64::from(series.times));
+        Ok(family.candidates.swap_remove(0).timing)
+    }
+
+    /// Times all candidates, in rounds in which they take turns, so that whatever changes in the
+    /// meantime (a clock rate, another program) meets all of them. Every other round goes backwards.
+    ///
+    /// The candidates of a family take part in the same rounds; slow families sit out some, always
+    /// such that any two families share those of the slower one.
+    pub fn time(&self, families: &[Vec<&Work>]) -> Result<Vec<Vec<Timing>>, Box<dyn Error>> {
+        let prepared = families.iter().map(|family| self.prepare(family));
+        let mut families = prepared.collect::<Result<Vec<_>, _>>()?;
+        let most = families.iter().map(|family| family.rounds).max().unwrap_or(0);
+        for round in 0..most {
+            let count = families.len();
+            for index in 0..count {
+                let backwards = round % 2 == 1;
+                let family = &mut families[if backwards { count - 1 - index } else { index }];
+                let stride = most / family.rounds;
+                if round % stride == 0 {
+                    self.take(family, round, (round / stride) % 2 == 1)?;
                 }
             }
         }
-        Ok(series.into_iter().map(|series| Timing::of(series.samples)).collect())
+        let timings = |family: Family<'_>| {
+            family.candidates.into_iter().map(|candidate| candidate.timing).collect()
+        };
+        Ok(families.into_iter().map(timings).collect())
     }
 
-    /// Finds out how often to repeat `work` in a submission, and in how many rounds.
-    fn first_round(&self, work: &Work) -> Result<Series, Box<dyn Error>> {
+    /// Finds out how often to repeat each candidate in a submission, and in how many rounds.
+    fn prepare<'w>(&self, works: &[&'w Work]) -> Result<Family<'w>, Box<dyn Error>> {
+        let tries = works.iter().map(|work| Ok((*work, self.first(work)?)));
+        let tries = tries.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+        let [fewest, most] = self.effort.rounds;
+        let submission = |(_, first): &(_, First)| f64::from(first.times) * first.seconds;
+        let round: f64 = tries.iter().map(submission).sum();
+        let wanted = self.effort.candidate * works.len() as f64 / round;
+        let is_very_slow = tries.iter().any(|(_, first)| first.seconds > VERY_SLOW);
+        let fewest = if is_very_slow { 1 } else { fewest };
+        let mut rounds = most;
+        while rounds > fewest && rounds as f64 > wanted {
+            rounds /= 2;
+        }
+        let candidate = |(work, First { times, seconds })| {
+            // The only round of a very slow candidate is behind it.
+            let rounds = if rounds == 1 { vec![(0, seconds)] } else { Vec::new() };
+            Series { work, times, timing: Timing { rounds } }
+        };
+        Ok(Family { rounds, candidates: tries.into_iter().map(candidate).collect() })
+    }
+
+    fn first(&self, work: &Work) -> Result<First, Box<dyn Error>> {
         let wanted = self.effort.submission;
         let mut times = 1;
         loop {
             let seconds = self.clock.seconds(self.rig, work, times)?;
             if seconds >= 0.8 * wanted || times >= MOST_TIMES {
-                let [fewest, most] = self.effort.rounds;
-                let fewest = if seconds > VERY_SLOW { 2 } else { fewest };
-                let rounds = ((self.effort.candidate / seconds) as usize).clamp(fewest, most);
-                return Ok(Series { times, rounds, samples: vec![seconds / f64::from(times)] });
+                return Ok(First { times, seconds: seconds / f64::from(times) });
             }
             // A first, short run says little of a longer one.
             let missing = (wanted / seconds.max(1e-9)).clamp(1.1, 20.0);
             times = ((f64::from(times) * missing).ceil() as u32).min(MOST_TIMES);
         }
     }
+
+    /// One round of a family.
+    fn take(
+        &self,
+        family: &mut Family<'_>,
+        round: usize,
+        backwards: bool,
+    ) -> Result<(), Box<dyn Error>> {
+        if family.rounds == 1 {
+            return Ok(());
+        }
+        let count = family.candidates.len();
+        for index in 0..count {
+            let candidate =
+                &mut family.candidates[if backwards { count - 1 - index } else { index }];
+            let seconds = self.clock.seconds(self.rig, candidate.work, candidate.times)?;
+            candidate.timing.rounds.push((round, seconds / f64::from(candidate.times)));
+        }
+        Ok(())
+    }
 }
 
-/// The samples of one candidate.
-struct Series {
+/// What the first runs say of a candidate.
+struct First {
+    /// Repetitions that fill a submission.
+    times: u32,
+    /// Seconds of one run.
+    seconds: f64,
+}
+
+/// Candidates that are compared with each other.
+struct Family<'w> {
+    /// How many to take; a power of two.
+    rounds: usize,
+    candidates: Vec<Series<'w>>,
+}
+
+/// The rounds of one candidate.
+struct Series<'w> {
+    work: &'w Work,
     /// Repetitions in a submission.
     times: u32,
-    /// Samples to take.
-    rounds: usize,
-    /// Seconds of one run.
-    samples: Vec<f64>,
+    timing: Timing,
 }

@@ -22,6 +22,15 @@ impl Work {
         self
     }
 
+    /// Number of dispatches.
+    pub fn dispatches(&self) -> usize {
+        let count = |part: &Part| match part {
+            Part::Library(commands) => commands.len(),
+            Part::Own(_) => 1,
+        };
+        self.parts.iter().map(count).sum()
+    }
+
     /// Records everything once.
     pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         for part in &self.parts {
