@@ -219,8 +219,13 @@ impl Strategy {
         }
     }
 
-    /// The parts of a reduction that it always makes, where it makes them.
-    pub(super) fn span(self) -> Option<u32> {
+    /// Invocations in a workgroup.
+    pub fn workgroup_size(self) -> u32 {
+        self.form().workgroup_size
+    }
+
+    /// The length of a part of a reduction, where it always makes parts.
+    pub fn span(self) -> Option<u32> {
         (self == Self::SkinnySubgroup).then_some(64)
     }
 
@@ -240,7 +245,7 @@ impl Strategy {
 
     /// Rows and columns that a workgroup computes of an output with so many rows: `TILE_ROWS` and
     /// `TILE_COLUMNS` of its file.
-    pub(super) fn tile(self, rows: u32) -> [u32; 2] {
+    pub fn tile(self, rows: u32) -> [u32; 2] {
         match self {
             Self::Tile32 | Self::LanesSubgroup | Self::LanesAlone => [32, 32],
             Self::Tile64 | Self::Cooperative => [64, 64],
@@ -252,7 +257,7 @@ impl Strategy {
     }
 
     /// How far the reduction goes in a loop iteration.
-    pub(super) fn step(self) -> u32 {
+    pub fn step(self) -> u32 {
         match self {
             Self::Tile32 | Self::Tile64 | Self::Tile128 | Self::Cooperative => 16,
             Self::LanesSubgroup | Self::LanesAlone | Self::SkinnyLanes => 4,
@@ -398,6 +403,8 @@ impl fmt::Display for Choice {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StrategyTable {
     is_cpu: bool,
+    /// Whether the device can add the parts of a reduction up.
+    can_split: bool,
     available: Vec<Strategy>,
     /// Whether the device has what [`Strategy::Cooperative`] needs, the adapter's list not looked at.
     cooperative: bool,
@@ -418,8 +425,7 @@ impl StrategyTable {
     pub fn new(device: &wgpu::Device) -> Self {
         let (info, limits) = (device.adapter_info(), device.limits());
         let features = device.features();
-        let fits = |strategy: &Strategy| {
-            let form = strategy.form();
+        let fits = |form: &Form| {
             let subgroups = |size| info.subgroup_min_size == size && info.subgroup_max_size == size;
             features.contains(form.features)
                 && form.subgroup_size.is_none_or(subgroups)
@@ -427,10 +433,14 @@ impl StrategyTable {
                 && form.workgroup_size <= limits.max_compute_invocations_per_workgroup
                 && form.workgroup_bytes <= limits.max_compute_workgroup_storage_size
         };
-        let fitting: Vec<_> = Strategy::ALL.into_iter().filter(fits).collect();
+        let can_split = fits(&COMBINE_FORM);
+        let is_fitting =
+            |strategy: &Strategy| fits(strategy.form()) && (can_split || strategy.span().is_none());
+        let fitting: Vec<_> = Strategy::ALL.into_iter().filter(is_fitting).collect();
         let is_sure = |strategy: &Strategy| *strategy != Strategy::Cooperative;
         Self {
             is_cpu: info.device_type == wgpu::DeviceType::Cpu,
+            can_split,
             available: fitting.iter().copied().filter(is_sure).collect(),
             cooperative: fitting.contains(&Strategy::Cooperative),
             whole: false,
@@ -557,7 +567,7 @@ impl StrategyTable {
 
     /// Into how many parts a reduction is split.
     fn parts(&self, product: &ProductShape, strategy: Strategy) -> u32 {
-        if !self.may_split(product) {
+        if !self.can_split || !self.may_split(product) {
             return 1;
         }
         let busy = if self.is_cpu { 8 } else { 128 };
