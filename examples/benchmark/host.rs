@@ -14,6 +14,13 @@ pub struct Host {
 }
 
 impl Host {
+    /// A matrix with these values.
+    pub fn new(rows: u32, columns: u32, value: impl Fn(u32, u32) -> f32) -> Self {
+        let row = |row| (0..columns).map(move |column| (row, column));
+        let values = (0..rows).flat_map(row).map(|(row, column)| value(row, column)).collect();
+        Self { rows, columns, values }
+    }
+
     /// Uniform values in −`bound` … `bound`, the same for each seed.
     pub fn random(rows: u32, columns: u32, bound: f32, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use tied_linear::kernels::SHADERS;
 use tied_linear::shader::Access;
-use tied_linear::{ProductShape, Strategy, wgpu};
+use tied_linear::{ProductShape, wgpu};
 
 use crate::rig::Rig;
 use crate::shape::Shape;
@@ -16,11 +16,12 @@ use crate::shape::Shape;
 /// ```text
 /// parameters   4·P                          P = hidden·inputs + hidden + inputs
 /// gradients    4·P
-/// moments      8·P₄                         P₄: each parameter's rows padded to multiples of four
-/// activations  4·batch·(2·hidden + 2·inputs)                H, dZ, Y, dA
-/// scratch      16·parts·rows·⌈columns/4⌉    for each product whose reduction is split
-/// small        the rest: the loss and its partial sums, Adam's settings and step counts, and a
-///              uniform for each dispatch
+/// moments      16·513·G                     G: workgroups of the update, one for every 1,024 values of
+///                                           a parameter, each with two moments and a step count
+/// activations  4·batch·(2·hidden + inputs)  H, dZ, dA; the output is not kept
+/// scratch      16·parts·hidden·⌈inputs/4⌉   for a weight gradient whose reduction is split
+/// small        the rest: the loss, the values that it is the sum of, one quad for each invocation of
+///              decode, Adam's settings, and a uniform for each of the six dispatches
 /// ```
 ///
 /// No buffer but a parameter's has less than 16 bytes.
@@ -40,9 +41,11 @@ pub enum Part {
     Small,
 }
 
-/// The dispatches of a step that are no products: each has a uniform.
-const OTHERS: [&str; 7] =
-    ["squared_error", "sum", "bias_gradient", "bias_gradient", "adam", "adam", "adam"];
+/// The dispatches of a step: each has a uniform.
+const DISPATCHES: [&str; 6] = ["encode", "decode", "encode", "backward", "column_sums", "adam"];
+
+/// Values of a parameter that a workgroup of the update takes, in quads.
+const QUADS_OF_GROUP: u64 = 256;
 
 /// The uniform of `AdamSettings`.
 const SETTINGS: u64 = 48;
@@ -55,35 +58,24 @@ impl Formula {
         let (x, h) = ([batch, inputs], [batch, hidden]);
         let mut buffers = Vec::new();
         let mut add = |part, bytes: u64| buffers.push((part, bytes));
+        let mut groups = 0;
         for parameter in [w, b, c] {
-            let quads = quads(parameter);
             add(Part::Parameters, 4 * values(parameter));
             add(Part::Gradients, at_least_16(4 * values(parameter)));
-            add(Part::Moments, 16 * quads);
-            add(Part::Moments, 16 * quads);
-            // Step counts, one for each workgroup.
-            add(Part::Small, at_least_16(4 * quads.div_ceil(256)));
+            groups += quads(parameter).div_ceil(QUADS_OF_GROUP);
         }
-        for activation in [h, h, x, x] {
+        add(Part::Moments, 16 * (2 * QUADS_OF_GROUP + 1) * groups);
+        for activation in [h, h, x] {
             add(Part::Activations, at_least_16(4 * values(activation)));
         }
-        // The loss, and its partial sums: one for each workgroup.
         add(Part::Small, 16);
-        add(Part::Small, at_least_16(4 * quads(x).div_ceil(1024).min(1024)));
+        add(Part::Small, 16 * invocations(rig, &ProductShape::decode(batch, inputs, hidden)));
         add(Part::Small, SETTINGS);
-        for name in OTHERS {
+        for name in DISPATCHES {
             add(Part::Small, uniform(name));
         }
-        // Encode, decode, the code's gradient and the weight's.
-        let [encode, decode, backward] = ProductShape::of_layer(batch, inputs, hidden);
-        let products =
-            [("encode", encode), ("decode", decode), ("encode", encode), ("backward", backward)];
-        for (name, product) in products {
-            add(Part::Small, uniform(name));
-            if let Some(parts) = parts(rig, &product) {
-                add(Part::Small, uniform(name));
-                add(Part::Scratch, 16 * parts * quads([product.rows, product.columns]));
-            }
+        if let Some(parts) = parts(rig, &ProductShape::backward(batch, inputs, hidden)) {
+            add(Part::Scratch, 16 * parts * quads(w));
         }
         Self { buffers }
     }
@@ -138,15 +130,20 @@ fn uniform(name: &str) -> u64 {
 /// iteration of its strategy.
 fn parts(rig: &Rig, product: &ProductShape) -> Option<u64> {
     let choice = rig.kernels.choice(product);
-    let step = match choice.strategy {
-        Strategy::SkinnySubgroup => return Some(u64::from(product.depth.div_ceil(64))),
-        Strategy::SkinnyGroup => 128,
-        Strategy::Tile32 | Strategy::Tile64 | Strategy::Tile128 => 16,
-        _ => 4,
-    };
+    let step = choice.strategy.step();
     let span = product.depth.div_ceil(choice.parts).next_multiple_of(step);
-    let parts = product.depth.div_ceil(span);
-    (parts > 1).then_some(u64::from(parts))
+    let parts = product.depth.div_ceil(choice.strategy.span().unwrap_or(span));
+    (parts > 1 || choice.strategy.span().is_some()).then_some(u64::from(parts))
+}
+
+/// Invocations of a product that a training step does not split.
+fn invocations(rig: &Rig, product: &ProductShape) -> u64 {
+    let table = rig.kernels.strategies().clone().without_split_products();
+    let strategy = table.choose(product).strategy;
+    let [rows, columns] = strategy.tile(product.rows);
+    let tiles =
+        u64::from(product.rows.div_ceil(rows)) * u64::from(product.columns.div_ceil(columns));
+    tiles * u64::from(strategy.workgroup_size())
 }
 
 /// Counts the buffers that are created on a device, from its allocator's own list of them.

@@ -43,6 +43,11 @@ impl Expected {
         a.fold(Self::default(), |sum, a| sum.plus(Self::of(f64::from(a))))
     }
 
+    /// The sum.
+    pub fn value(self) -> f64 {
+        self.value
+    }
+
     /// A multiple.
     pub fn times(self, factor: f64) -> Self {
         Self { value: self.value * factor, magnitude: self.magnitude * factor.abs(), ..self }

@@ -40,11 +40,6 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// The median of all rounds.
-    pub fn seconds(&self) -> f64 {
-        self.seconds_with_spread().median
-    }
-
     /// The median with its spread.
     pub fn seconds_with_spread(&self) -> Spread {
         Spread::of(self.rounds.iter().map(|(_, seconds)| *seconds).collect())
