@@ -66,6 +66,14 @@ impl TrainingOptions {
 /// code's gradient; the weight's; the biases', with the loss's total and the last pass of a weight
 /// gradient that was split ([`StrategyTable`](crate::StrategyTable)); the update.
 ///
+/// On the GPU it takes, for P parameters in f32 and with Adam: 4·P bytes for the parameters, 4·P for
+/// the gradients (all but the weight's with [`TrainingOptions::fused_update`]), 16·513·G for the moments
+/// and step counts, where G is the number of runs of 1,024 values that the parameters' padded rows begin,
+/// and 4·batch·(2·hidden + inputs) for the code and two deltas; 16 bytes for each invocation of decode,
+/// where its part of the loss goes; 16·parts·hidden·⌈inputs/4⌉ where the weight's gradient is split; and
+/// six uniforms, the loss and the optimizer's settings. The `benchmark` example counts the buffers and
+/// compares.
+///
 /// The batch is the contents of `input` and `target` when the commands run; write new samples there
 /// for the next batch. Every step has buffers of its own for activations; gradients can be shared by
 /// steps that run one after the other.

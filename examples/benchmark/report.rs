@@ -231,8 +231,9 @@ pub fn memory(style: Style, all: &[Measured]) {
         &[
             "Created: all buffers that layer, gradients, optimizer and step made, counted in the list of",
             "allocations of wgpu's allocator. Formula: 4·P for the parameters, P of them, 4·P for their",
-            "gradients, 8·P for Adam's moments (rows padded to multiples of four), activations and deltas,",
-            "partial sums of split reductions (scratch), and uniforms, step counts and the loss (small).",
+            "gradients, 8·P for Adam's moments (and 16 bytes for every 1,024 values begun, which are made",
+            "full), 4·batch·(2·hidden + inputs) for the code and two deltas, partial sums of a split weight",
+            "gradient (scratch), and uniforms and what the loss is the sum of (small).",
         ],
     );
     let parts = [
