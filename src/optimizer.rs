@@ -109,7 +109,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Zeroed moments for `parameters`, one set for each.
+    /// Zeroed moments for each of `parameters`.
     ///
     /// # Errors
     ///

@@ -503,7 +503,7 @@ pub fn each_parameter_of_a_set_gets_what_it_gets_alone(settings: OptimizerSettin
         &[[3, 5], [0, 4], [1, 9]],
         &[[4, 0], [3, 8], [1, 2]],
         &[[1, 1], [1, 1], [1, 1]],
-        // Five workgroups, and so on, one more than 256 quads each.
+        // One quad more than fills four workgroups, one, and one.
         &[[1, 4100], [1, 1028], [257, 1]],
     ];
     on_every_adapter(|rig| {
@@ -635,7 +635,7 @@ pub fn parameters_in_one_buffer_are_updated_one_after_the_other(settings: Optimi
 /// An optimizer goes on where another stopped, once it has its parameters, moments and step counts.
 pub fn what_is_kept_can_be_written_and_read_for_each_parameter(settings: OptimizerSettings) {
     on_every_adapter(|rig| {
-        let shapes = [[5, 7], [1, 5], [1, 7], [300, 8]];
+        let shapes = [[5, 9], [1, 5], [1, 9], [300, 8]];
         let new = || {
             let (parameters, gradients) = parameters_and_gradients(rig, &shapes);
             let optimizer = Optimizer::new(&rig.kernels, &parameters, settings).unwrap();
