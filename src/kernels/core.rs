@@ -100,21 +100,15 @@ struct Shared {
     most_iterations: u64,
 }
 
-<<<<<<< ours
 /// Shader, form and width.
 type ModuleKey = (&'static str, &'static str, Width);
 
 /// The module and the values of its overrides, in the order of the shader's list, then the form's.
 type PipelineKey = (ModuleKey, Vec<u32>);
 
-/// Bytes of the stand-ins of absent operands that are written: one for each binding of a group, so that
-/// no two writable bindings of a dispatch overlap, which WebGPU forbids. Any device lets a binding start
-/// at a multiple of 256.
-=======
 /// Absent operands that are written have stand-ins this many bytes apart, one for each binding of a
 /// group: WebGPU forbids that two writable bindings of a dispatch overlap. A binding may start at a
 /// multiple of 256 on any device.
->>>>>>> theirs
 const SPARE_STEP: u64 = 256;
 const SPARE_BINDINGS: u64 = 16;
 
