@@ -108,18 +108,20 @@ struct Task {
     end: u32,
 }
 
-// Tiles that follow each other share the right operand where it is read in short pieces, and the
-// left one where both are read along k: what is slow to read is then in the cache more often.
+// Tiles are numbered in bands of BAND columns of tiles, row by row within a band, so that those which
+// follow each other share a left operand, and the band's right operands stay in a cache.
+const BAND: u32 = 4u;
+
 fn task_of(group: vec3<u32>) -> Task {
     let product = parameters.product;
     let index = group.y * product.groups_wide + group.x;
     let tile = index % product.tiles;
     let part = index / product.tiles;
     let tiles_wide = (product.columns + TILE_COLUMNS - 1u) / TILE_COLUMNS;
-    let tiles_high = product.tiles / tiles_wide;
-    let along_rows = vec2<u32>(tile / tiles_wide, tile % tiles_wide);
-    let along_columns = vec2<u32>(tile % tiles_high, tile / tiles_high);
-    let place = select(along_columns, along_rows, RIGHT_ACROSS);
+    let tiles_of_band = BAND * (product.tiles / tiles_wide);
+    let band = tile / tiles_of_band;
+    let width = min(BAND, tiles_wide - band * BAND);
+    let place = vec2<u32>(tile % tiles_of_band / width, band * BAND + tile % tiles_of_band % width);
     let begin = part * product.span;
     return Task(
         index,
