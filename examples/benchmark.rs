@@ -84,7 +84,7 @@ fn benchmark(process_start: Instant, options: &Options) -> Result<(), Box<dyn Er
         rig.expect_room(*shape)?;
     }
     let style = options.style();
-    report::adapter(style, &rig, settings);
+    report::adapter(style, &rig, settings, options.quick);
     let cold = cold::measure(options)?;
     report::cold_start(style, cold);
     let (ceiling, stopwatch) = Ceiling::measure(&rig)?;

@@ -63,7 +63,7 @@ impl Measured {
             Kernel::Step => Candidate::Step(Variant::Tied),
             _ => Candidate::Library(kernel),
         };
-        Some(self.timing(candidate)?.seconds_with_spread())
+        Some(self.timing(candidate)?.seconds())
     }
 
     /// How many times as fast as the second the first is, if both could be run at this shape.

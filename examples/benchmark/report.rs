@@ -17,7 +17,7 @@ use crate::table::{
 const QUIET: f64 = 0.1;
 
 /// Adapter, driver, settings.
-pub fn adapter(style: Style, rig: &Rig, settings: Settings) {
+pub fn adapter(style: Style, rig: &Rig, settings: Settings, is_quick: bool) {
     let info = rig.gpu.adapter.get_info();
     style.fact("adapter", &[format!("{} ({})", info.name, info.backend)]);
     style.fact("driver", &[rig.driver()]);
@@ -28,6 +28,9 @@ pub fn adapter(style: Style, rig: &Rig, settings: Settings) {
         Some(choice) => format!("{choice}, for every product that it can compute"),
     };
     style.fact("strategy", &[strategy]);
+    if is_quick {
+        style.fact("quick", &["few repetitions, so less sure".into()]);
+    }
 }
 
 /// How long it takes to get going.
@@ -41,17 +44,14 @@ pub fn cold_start(style: Style, cold: ColdStart) {
         "cold start",
         &[
             format!(
-                "{} from the start of a process to the loss of its first step at {},",
+                "{} from the start of a process to the loss of its first step at {}",
                 seconds(cold.seconds),
                 cold::SHAPE
             ),
+            format!("({processes} without a cache of shaders: device {},", seconds(stages.device)),
             format!(
-                "without a cache of shaders; {processes} (device {}, buffers and pipelines {},",
-                seconds(stages.device),
-                seconds(stages.prepared - stages.device)
-            ),
-            format!(
-                "first step {}, with what the driver compiles only then)",
+                "buffers and pipelines {}, first step {}, with what is compiled only then)",
+                seconds(stages.prepared - stages.device),
                 seconds(stages.first - stages.prepared)
             ),
         ],

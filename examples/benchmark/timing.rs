@@ -6,7 +6,9 @@ use crate::clock::Clock;
 use crate::rig::Rig;
 use crate::work::Work;
 
-/// Seconds from which on a run is so slow, as only a naive one of a large shape is, that one must do.
+/// Seconds from which on one run of a candidate that is no part of a closer comparison must do, as a
+/// naive one of a large shape, and from which on two rounds of any.
+const SLOW_ALONE: f64 = 0.5;
 const VERY_SLOW: f64 = 2.0;
 
 /// Most repetitions in one submission.
@@ -40,8 +42,8 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// The median with its spread.
-    pub fn seconds_with_spread(&self) -> Spread {
+    /// The median of all rounds, with its spread.
+    pub fn seconds(&self) -> Spread {
         Spread::of(self.rounds.iter().map(|(_, seconds)| *seconds).collect())
     }
 
@@ -149,14 +151,18 @@ impl<'a> Stopwatch<'a> {
         let submission = |(_, first): &(_, First)| f64::from(first.times) * first.seconds;
         let round: f64 = tries.iter().map(submission).sum();
         let wanted = self.effort.candidate * works.len() as f64 / round;
-        let is_very_slow = tries.iter().any(|(_, first)| first.seconds > VERY_SLOW);
-        let fewest = if is_very_slow { 1 } else { fewest };
+        let slowest = tries.iter().map(|(_, first)| first.seconds).fold(0.0, f64::max);
+        let fewest = match tries.len() {
+            1 if slowest > SLOW_ALONE => 1,
+            _ if slowest > VERY_SLOW => 2,
+            _ => fewest,
+        };
         let mut rounds = most;
         while rounds > fewest && rounds as f64 > wanted {
             rounds /= 2;
         }
         let candidate = |(work, First { times, seconds })| {
-            // The only round of a very slow candidate is behind it.
+            // A single round is behind the candidate.
             let rounds = if rounds == 1 { vec![(0, seconds)] } else { Vec::new() };
             Series { work, times, timing: Timing { rounds } }
         };
