@@ -78,11 +78,12 @@ impl Kernels {
     /// How to compute a product of this shape, a sum of so many reductions.
     pub(super) fn plan(&self, shape: ProductShape, reductions: u64) -> Plan {
         let choice = self.strategies().choose(&shape);
-        // On a driver that cuts long loops short, no part is too long.
-        let most = self.most_iterations().saturating_sub(OTHER_ITERATIONS) / reductions;
+        // On a driver that cuts long loops short, no part is too long, nor are there too many to add.
+        let most = self.most_iterations().saturating_sub(OTHER_ITERATIONS);
         let step = choice.strategy.step();
-        let longest = most.saturating_mul(u64::from(step)).min(1 << 31) as u32;
-        let span = shape.depth.div_ceil(choice.parts).next_multiple_of(step).min(longest);
+        let longest = (most / reductions).saturating_mul(u64::from(step)).min(1 << 31) as u32;
+        let parts = u64::from(choice.parts).min(most) as u32;
+        let span = shape.depth.div_ceil(parts).next_multiple_of(step).min(longest);
         let span = choice.strategy.span().unwrap_or(span);
         let parts = shape.depth.div_ceil(span.max(1)).max(1);
         let is_split = parts > 1 || choice.strategy.span().is_some();
@@ -124,6 +125,7 @@ impl Kernels {
             let own = plan.strategy.overrides(rows, WHOLE);
             return dispatch(form, tiles, &[overrides, own.as_slice()].concat());
         }
+        self.expect_iterations(shader.name, u64::from(plan.parts))?;
         let defaults = vec![0.0; overrides.len()];
         let own = plan.strategy.overrides(rows, PARTIAL);
         let parts = tiles * u64::from(plan.parts);
