@@ -84,9 +84,11 @@ impl Kernels {
         let longest = (most / reductions).saturating_mul(u64::from(step)).min(1 << 31) as u32;
         let parts = u64::from(choice.parts).min(most) as u32;
         let span = shape.depth.div_ceil(parts).next_multiple_of(step).min(longest);
-        let span = choice.strategy.span().unwrap_or(span);
-        let parts = shape.depth.div_ceil(span.max(1)).max(1);
-        let is_split = parts > 1 || choice.strategy.span().is_some();
+        let own_span = choice.strategy.span();
+        let span = own_span.unwrap_or(span);
+        // Where a reduction is always split, an empty one has no part, and nothing is read.
+        let parts = shape.depth.div_ceil(span.max(1)).max(u32::from(own_span.is_none()));
+        let is_split = parts > 1 || own_span.is_some();
         Plan { shape, strategy: choice.strategy, span, parts, is_split }
     }
 
