@@ -356,6 +356,8 @@ impl fmt::Display for Choice {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StrategyTable {
     is_cpu: bool,
+    /// Whether the device can add the parts of a reduction up.
+    can_split: bool,
     available: Vec<Strategy>,
     forced: Option<Choice>,
     exceptions: HashMap<ProductShape, Choice>,
@@ -373,8 +375,7 @@ impl StrategyTable {
         let (info, limits) = (device.adapter_info(), device.limits());
         let subgroups = device.features().contains(wgpu::Features::SUBGROUP)
             && info.subgroup_min_size == info.subgroup_max_size;
-        let fits = |strategy: &Strategy| {
-            let form = strategy.form();
+        let fits = |form: &Form| {
             let subgroup =
                 form.subgroup_size.is_none_or(|size| subgroups && info.subgroup_min_size == size);
             subgroup
@@ -382,9 +383,13 @@ impl StrategyTable {
                 && form.workgroup_size <= limits.max_compute_invocations_per_workgroup
                 && form.workgroup_bytes <= limits.max_compute_workgroup_storage_size
         };
+        let can_split = fits(&COMBINE_FORM);
+        let is_available =
+            |strategy: &Strategy| fits(strategy.form()) && (can_split || strategy.span().is_none());
         Self {
             is_cpu: info.device_type == wgpu::DeviceType::Cpu,
-            available: Strategy::ALL.into_iter().filter(fits).collect(),
+            can_split,
+            available: Strategy::ALL.into_iter().filter(is_available).collect(),
             forced: None,
             exceptions: HashMap::new(),
         }
@@ -479,6 +484,9 @@ impl StrategyTable {
 
     /// Into how many parts a reduction is split.
     fn parts(&self, product: &ProductShape, strategy: Strategy) -> u32 {
+        if !self.can_split {
+            return 1;
+        }
         let busy = if self.is_cpu { 8 } else { 128 };
         let tiles = product.tiles(strategy).clamp(1, busy);
         let parts = (busy / tiles).min(u64::from(product.depth / SHORTEST_PART)).max(1);
