@@ -3,13 +3,14 @@
 mod common;
 
 use common::reference::{Dense, tolerance};
+use common::shares::Share;
 use common::{
-    Place, Rig, expect_close, expect_same_bits, on_every_adapter, property_config, random,
+    Place, Rig, expect_close, expect_same_bits, on_every_adapter, property_config, random, share,
     whole_numbers,
 };
 use proptest::prelude::*;
 use tied_linear::kernels::Backward;
-use tied_linear::{Accumulate, Contributions, Matrix};
+use tied_linear::{Accumulate, Contributions, Matrix, Pattern};
 
 const CONTRIBUTIONS: [Contributions; 3] =
     [Contributions::Both, Contributions::Encoder, Contributions::Decoder];
@@ -179,13 +180,15 @@ fn check_exactly(data: &Data, contributions: Contributions) {
 
 #[test]
 fn each_contribution_and_their_sum_follow_the_formula_in_every_place() {
+    let Share { columns: tile, step, .. } = *share(Pattern::Backward);
     let shapes = [
         [1, 1, 1],
         [2, 3, 5],
-        // Around a tile of 64 and a slice of 16.
-        [15, 63, 65],
-        [16, 64, 64],
-        [17, 65, 63],
+        // Around a tile and a step of the reduction.
+        [step - 1, tile - 1, tile + 1],
+        [step, tile, tile],
+        [step + 1, tile + 1, tile - 1],
+        [3 * step - 1, tile, tile + 4],
         // Primes; long and thin.
         [31, 37, 131],
         [257, 1, 2],
@@ -311,7 +314,7 @@ fn more_than_65_535_workgroups_leave_no_row_out() {
     let numbered = |rows, columns, seed| {
         Dense::new(rows, columns, |row, column| f64::from((row + column) % 251) + seed as f64)
     };
-    let data = Data::new([1, 65_537 * 64, 1], numbered);
+    let data = Data::new([1, 65_537 * share(Pattern::Backward).columns, 1], numbered);
     check_exactly(&data, Contributions::Encoder);
 }
 

@@ -8,17 +8,20 @@ mod common;
 use std::process::Command;
 
 use common::calls::{Blamed, CALLS, Call, Operand, Operands, Role, SMALL, Sizes, settings};
-use common::{Place, Rig, USAGES, buffer, on_every_adapter, once_per_adapter, shares};
+use common::shares::{self, Share};
+use common::{Place, Rig, USAGES, buffer, on_every_adapter, once_per_adapter};
 use tied_linear::headless::Gpu;
 use tied_linear::kernels::{
     Accumulate, AdamSettings, AdamState, AdamUpdate, Backward, BiasGradient, ColumnSums,
-    Contributions, Gradient, Linear, LossGradient, ParameterUpdate, SHADERS, SgdSettings, SgdState,
+    Contributions, Linear, LossGradient, ParameterUpdate, SHADERS, SgdSettings, SgdState,
     SgdUpdate,
 };
+use tied_linear::shader::{Form, Shader};
 use tied_linear::{
-    Activation, Decoder, ElementType, Encoder, Error, Gradients, KernelOptions, Kernels,
-    LayerBackward, Layout, Loss, Matrix, Optimizer, OptimizerSettings, Parameter, Readback, Result,
-    Tape, TiedLinear, TiedLinearOptions, TrainingOptions, TrainingStep, Weight, wgpu,
+    Activation, Choice, Decoder, ElementType, Encoder, Error, Gradients, KernelOptions, Kernels,
+    LayerBackward, Layout, Loss, Matrix, Optimizer, OptimizerSettings, Parameter, Pattern,
+    ProductShape, Readback, Result, Strategy, StrategyTable, Tape, TiedLinear, TiedLinearOptions,
+    TrainingOptions, TrainingStep, Weight, wgpu,
 };
 
 // The operands of every call.
@@ -222,44 +225,88 @@ fn settings_in_the_parameters_buffer_are_refused() {
 
 // The device's limits.
 
+/// Of a call, the form that its shader is run in first.
+fn form(kernels: &Kernels, call: &Call, sizes: Sizes) -> &'static Form {
+    let shader = SHADERS.iter().find(|shader| shader.name == call.shader).unwrap();
+    let Some(product) = product_shape(call, sizes) else {
+        return shader.forms[0];
+    };
+    let strategy = kernels.choice(&product).strategy;
+    shader.forms.iter().find(|form| form.name == strategy.name()).unwrap()
+}
+
+/// Of a product with the weight, or for its gradient, what the table chooses by.
+fn product_shape(call: &Call, sizes: Sizes) -> Option<ProductShape> {
+    let Sizes { batch, inputs, hidden } = sizes;
+    match call.name {
+        "encode" | "code_gradient" => Some(ProductShape::encode(batch, inputs, hidden)),
+        "decode" | "input_gradient" => Some(ProductShape::decode(batch, inputs, hidden)),
+        "backward" => Some(ProductShape::backward(batch, inputs, hidden)),
+        _ => None,
+    }
+}
+
 #[test]
 fn a_kernel_over_the_limits_of_the_device_is_refused() {
     type Lower = fn(&mut wgpu::Limits);
-    type Need = fn(&tied_linear::shader::Shader) -> u32;
-    let lowered: [(&str, u32, Lower, Need); 4] = [
+    type Need = fn(&Shader, &Form) -> u32;
+    /// A limit, its value, and whether a strategy is left that does with it.
+    type Case = (&'static str, u32, bool, Lower, Need);
+    let lowered: [Case; 6] = [
         (
             "max_compute_workgroup_size_x",
             32,
+            true,
             |limits| limits.max_compute_workgroup_size_x = 32,
-            |shader| shader.workgroup_size,
+            |_, form| form.workgroup_size,
+        ),
+        (
+            "max_compute_workgroup_size_x",
+            7,
+            false,
+            |limits| limits.max_compute_workgroup_size_x = 7,
+            |_, form| form.workgroup_size,
         ),
         (
             "max_compute_invocations_per_workgroup",
             32,
+            true,
             |limits| limits.max_compute_invocations_per_workgroup = 32,
-            |shader| shader.workgroup_size,
+            |_, form| form.workgroup_size,
+        ),
+        (
+            "max_compute_invocations_per_workgroup",
+            7,
+            false,
+            |limits| limits.max_compute_invocations_per_workgroup = 7,
+            |_, form| form.workgroup_size,
         ),
         (
             "max_compute_workgroup_storage_size",
             4,
+            true,
             |limits| limits.max_compute_workgroup_storage_size = 4,
-            |shader| shader.workgroup_bytes,
+            |_, form| form.workgroup_bytes,
         ),
         (
             "max_storage_buffers_per_shader_stage",
             1,
+            false,
             |limits| limits.max_storage_buffers_per_shader_stage = 1,
-            |shader| shader.storage_buffers(),
+            |shader, _| shader.storage_buffers(),
         ),
     ];
     once_per_adapter(|rig| {
-        for (name, available, lower, need) in lowered {
-            let rig = &rig.with_limits(lower);
+        for (name, available, strategy_left, lower, need) in lowered {
+            let low = &rig.with_limits(lower);
             for call in CALLS {
                 let what = format!("{} with a {name} of {available}", call.name);
-                let shader = SHADERS.iter().find(|shader| shader.name == call.shader);
-                let needed = need(shader.unwrap());
-                let result = (call.make)(&rig.kernels, &Operands::new(rig, call, SMALL));
+                let shader = SHADERS.iter().find(|shader| shader.name == call.shader).unwrap();
+                let needed = need(shader, form(&low.kernels, call, SMALL));
+                if product_shape(call, SMALL).is_some() {
+                    assert_eq!(needed <= available, strategy_left, "{what}: {needed}");
+                }
+                let result = (call.make)(&low.kernels, &Operands::new(low, call, SMALL));
                 if needed > available {
                     let [needed, available] = [needed, available].map(u64::from);
                     expect_error(&what, result, limit(call.shader, name, needed, available));
@@ -271,32 +318,102 @@ fn a_kernel_over_the_limits_of_the_device_is_refused() {
     });
 }
 
+/// A table may be taken along to a device with lower limits, against the advice of its method.
+#[test]
+fn a_strategy_over_the_limits_of_the_device_is_refused() {
+    once_per_adapter(|rig| {
+        let low = rig.with_limits(|limits| {
+            limits.max_compute_invocations_per_workgroup = 7;
+            limits.max_compute_workgroup_storage_size = 100;
+        });
+        let device = &low.gpu.device;
+        for &strategy in StrategyTable::new(&rig.gpu.device).available() {
+            let own = StrategyTable::new(device);
+            let reason = "the device lacks the limits or the subgroups that this strategy needs";
+            let want = Error::Incompatible { what: strategy.name(), reason };
+            let result = own.force(Choice::whole(strategy));
+            expect_error(strategy.name(), result, want);
+
+            let foreign = StrategyTable::new(&rig.gpu.device).force(Choice::whole(strategy));
+            let options = KernelOptions::default().with_strategies(foreign.unwrap());
+            let kernels = Kernels::new(device, options).unwrap();
+            for call in CALLS {
+                let Some(product) = product_shape(call, SMALL) else {
+                    continue;
+                };
+                let what = format!("{} by {strategy}", call.name);
+                if !strategy.computes(product.pattern) {
+                    continue;
+                }
+                let needed = u64::from(form(&kernels, call, SMALL).workgroup_size);
+                let result = (call.make)(&kernels, &Operands::new(&low, call, SMALL));
+                let name = "max_compute_invocations_per_workgroup";
+                expect_error(&what, result, limit(call.shader, name, needed, 7));
+            }
+        }
+    });
+}
+
+/// combine.wgsl takes larger workgroups than the strategies of CPU drivers.
+#[test]
+fn a_device_that_cannot_add_parts_up_has_whole_reductions() {
+    once_per_adapter(|rig| {
+        let lower: fn(&mut wgpu::Limits) =
+            |limits| limits.max_compute_invocations_per_workgroup = 63;
+        let low = rig.with_limits(lower);
+        let kernels = &low.kernels;
+        let [x, w, h] = [[1, 4096], [1, 4096], [1, 1]].map(|[rows, columns]| {
+            kernels.matrix("ones", rows, columns, &vec![1.0; columns as usize])
+        });
+        let [x, h] = [x.unwrap(), h.unwrap()];
+        let weight = Weight::new(kernels, w.unwrap()).unwrap();
+        let commands = kernels.encode(&weight, &Linear::new(&x, &h)).unwrap();
+        assert_eq!(commands.len(), 1);
+        low.run(&commands);
+        assert_eq!(low.get(&h), [4096.0]);
+    });
+}
+
 #[test]
 fn limits_that_just_suffice_are_enough() {
     once_per_adapter(|rig| {
-        let most = |of: fn(&tied_linear::shader::Shader) -> u32| {
-            SHADERS.iter().map(|shader| of(shader)).max().unwrap()
-        };
-        let workgroup_size = most(|shader| shader.workgroup_size);
+        let forms = || SHADERS.iter().flat_map(|shader| shader.forms);
+        let workgroup_size = forms().map(|form| form.workgroup_size).max().unwrap();
+        let buffers = SHADERS.iter().map(|shader| shader.storage_buffers()).max().unwrap();
         let rig = &rig.with_limits(|limits| {
             limits.max_compute_workgroup_size_x = workgroup_size;
             limits.max_compute_invocations_per_workgroup = workgroup_size;
-            limits.max_compute_workgroup_storage_size = most(|shader| shader.workgroup_bytes);
-            limits.max_storage_buffers_per_shader_stage = most(|shader| shader.storage_buffers());
+            limits.max_compute_workgroup_storage_size =
+                forms().map(|form| form.workgroup_bytes).max().unwrap();
+            limits.max_storage_buffers_per_shader_stage = buffers;
         });
         for call in CALLS {
             let result = (call.make)(&rig.kernels, &Operands::new(rig, call, SMALL));
             assert!(result.is_ok(), "{}: {:?}", call.name, result.err());
         }
+        // None of the strategies is passed over.
+        let table = StrategyTable::new(&rig.gpu.device);
+        let needs_subgroups = |strategy: &Strategy| strategy.name().contains("subgroup");
+        for strategy in Strategy::ALL.into_iter().filter(|strategy| !needs_subgroups(strategy)) {
+            assert!(table.available().contains(&strategy), "{strategy}");
+        }
     });
 }
 
 /// For calls whose number of workgroups grows with their matrices: sizes that take three and five.
-fn three_and_five_workgroups(call: &str) -> Option<[Sizes; 2]> {
+fn three_and_five_workgroups(kernels: &Kernels, call: &Call) -> Option<[Sizes; 2]> {
     let sizes = |inputs, hidden| Sizes { batch: 5, inputs, hidden };
-    Some(match call {
-        "encode" | "code_gradient" | "backward" | "bias_gradient" => [sizes(2, 150), sizes(2, 257)],
-        "decode" | "input_gradient" => [sizes(150, 2), sizes(257, 2)],
+    if let Some(product) = product_shape(call, SMALL) {
+        let share = Share::of(kernels.choice(&product).strategy.name());
+        // The gradient of the weight is hidden × inputs, the other outputs are as wide as a row.
+        let tile = if call.name == "backward" { share.rows[0] } else { share.columns };
+        return Some([2 * tile + 22, 4 * tile + 1].map(|length| match product.pattern {
+            Pattern::Decode => sizes(length, 2),
+            _ => sizes(2, length),
+        }));
+    }
+    Some(match call.name {
+        "bias_gradient" => [sizes(2, 150), sizes(2, 257)],
         // One for the total, and a sum each.
         "column_sums" => [sizes(2, 2), sizes(2, 150)],
         "activation_gradient" => [sizes(600, 5), sizes(1021, 5)],
@@ -317,7 +434,7 @@ fn workgroups_are_spread_over_two_dimensions_where_one_is_too_short() {
     on_every_adapter(|wide| {
         let narrow = at_most_two_workgroups_a_dimension(wide);
         for call in CALLS {
-            let Some([three, _]) = three_and_five_workgroups(call.name) else {
+            let Some([three, _]) = three_and_five_workgroups(&wide.kernels, call) else {
                 continue;
             };
             let [got, want] = [&narrow, wide].map(|rig| {
@@ -342,7 +459,7 @@ fn more_workgroups_than_two_dimensions_hold_are_refused() {
     once_per_adapter(|rig| {
         let rig = &at_most_two_workgroups_a_dimension(rig);
         for call in CALLS {
-            let Some([_, five]) = three_and_five_workgroups(call.name) else {
+            let Some([_, five]) = three_and_five_workgroups(&rig.kernels, call) else {
                 continue;
             };
             let operands = Operands::new(rig, call, five);
@@ -419,25 +536,9 @@ fn a_device_without_workgroups_is_refused_by_every_call() {
 
 #[test]
 fn calls_take_as_many_workgroups_as_their_shares_make() {
-    const TILE: u32 = shares::TILE;
     const COLUMNS: u32 = shares::BIAS_COLUMNS;
     const VALUES: u32 = 4 * shares::QUADS;
     let sizes = |batch, inputs, hidden| Sizes { batch, inputs, hidden };
-    let on_tiles = |call| {
-        let sizes = move |rows, columns| match call {
-            "encode" | "code_gradient" => sizes(rows, 3, columns),
-            "decode" | "input_gradient" => sizes(rows, columns, 3),
-            _ => sizes(3, columns, rows),
-        };
-        let [full, more, twice] = [TILE, TILE + 1, 2 * TILE];
-        [
-            (sizes(full, full), 1),
-            (sizes(more, full), 2),
-            (sizes(full, more), 2),
-            (sizes(more, more), 4),
-            (sizes(twice, twice), 4),
-        ]
-    };
     let elementwise = [
         (sizes(1, VALUES, 1), 1),
         (sizes(1, VALUES + 1, 1), 2),
@@ -450,9 +551,6 @@ fn calls_take_as_many_workgroups_as_their_shares_make() {
         let rig = &without_workgroups(rig);
         for call in CALLS {
             let cases = match call.name {
-                "encode" | "decode" | "code_gradient" | "input_gradient" | "backward" => {
-                    on_tiles(call.name).to_vec()
-                }
                 "activation_gradient" => elementwise.to_vec(),
                 // A weight and both biases.
                 "sgd" | "adam" => vec![
@@ -477,7 +575,7 @@ fn calls_take_as_many_workgroups_as_their_shares_make() {
                     (sizes(3, COLUMNS + 1, COLUMNS), 4),
                     (sizes(3, 2 * COLUMNS, 3 * COLUMNS), 6),
                 ],
-                // One, or as many as the limit allows.
+                // One, or as many as the limit allows; products have a test of their own.
                 _ => continue,
             };
             for (sizes, needed) in cases {
@@ -487,6 +585,71 @@ fn calls_take_as_many_workgroups_as_their_shares_make() {
             }
         }
     });
+}
+
+#[test]
+fn products_take_as_many_workgroups_as_tiles_and_parts() {
+    once_per_adapter(|rig| {
+        let rig = &without_workgroups(rig);
+        let table = StrategyTable::new(&rig.gpu.device);
+        for &strategy in table.available() {
+            let share = Share::of(strategy.name());
+            for parts in [1, 3] {
+                let table = table.clone().force(Choice { strategy, parts }).unwrap();
+                let rig = &rig.with_strategies(table);
+                for call in CALLS {
+                    let Some(product) = product_shape(call, SMALL) else {
+                        continue;
+                    };
+                    if strategy.computes(product.pattern) {
+                        expect_workgroups(rig, call, product.pattern, share, parts);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Fails unless the call takes a workgroup for every tile and part, on a device that has none.
+fn expect_workgroups(rig: &Rig, call: &Call, pattern: Pattern, share: &Share, parts: u32) {
+    let sizes = |rows, columns, depth| match pattern {
+        Pattern::Encode => Sizes { batch: rows, inputs: depth, hidden: columns },
+        Pattern::Decode => Sizes { batch: rows, inputs: columns, hidden: depth },
+        Pattern::Backward => Sizes { batch: depth, inputs: columns, hidden: rows },
+    };
+    let most = share.most_rows();
+    let mut cases = Vec::new();
+    for (columns, wide) in [(share.columns, 1), (share.columns + 1, 2), (2 * share.columns, 2)] {
+        for (rows, high) in [(most, 1), (most + 1, 2), (2 * most, 2), (1, 1)] {
+            cases.push((rows, columns, 3, wide * high));
+        }
+    }
+    // Each part is a multiple of a step long, but for the last.
+    let step = share.step;
+    let depths = [
+        (step, 1, 1),
+        (step + 1, 1, 2),
+        (2 * step + 1, 1, 3),
+        (3 * step, 1, 3),
+        (3 * step + 1, 1, 2),
+        (6 * step, 1, 3),
+    ];
+    for (depth, in_one, in_three) in depths {
+        let always = match share.strategy {
+            // Its parts have a length of their own.
+            "skinny_subgroup" => Some(u64::from(depth.div_ceil(step))),
+            _ => None,
+        };
+        let split = if parts == 1 { in_one } else { in_three };
+        cases.push((1, 1, depth, always.unwrap_or(split)));
+    }
+    for (rows, columns, depth, needed) in cases {
+        let what =
+            format!("{} {rows}x{depth}x{columns} by {} / {parts}", call.name, share.strategy);
+        let operands = Operands::new(rig, call, sizes(rows, columns, depth));
+        let result = (call.make)(&rig.kernels, &operands);
+        expect_error(&what, result, limit(call.shader, NO_WORKGROUPS, needed, 0));
+    }
 }
 
 // Mesa's software driver up to 22.3 silently leaves a shader's loops after 65,535 iterations.
@@ -505,60 +668,123 @@ fn ones(buffer: &Matrix, rows: u32, columns: u32) -> Matrix {
     Matrix::new(buffer.buffer(), rows, columns).expect("fits")
 }
 
-#[test]
-fn a_product_that_the_driver_would_cut_short_is_refused_and_the_longest_other_is_right() {
-    type Make = fn(&Kernels, &Weight, &Matrix, &Matrix) -> Result<tied_linear::Commands>;
-    let products: [(&str, bool, Make); 4] = [
-        ("encode", false, |kernels, w, x, y| kernels.encode(w, &Linear::new(x, y))),
-        ("encode", false, |kernels, w, x, y| kernels.code_gradient(w, &Gradient::new(x, y))),
-        ("decode", true, |kernels, w, x, y| kernels.decode(w, &Linear::new(x, y))),
-        ("decode", true, |kernels, w, x, y| kernels.input_gradient(w, &Gradient::new(x, y))),
+/// The rules, and strategies that stand for those which take a software driver longer over the same
+/// loops; last, one in more parts than a loop that adds them up may have.
+fn tables(rig: &Rig) -> Vec<(String, StrategyTable)> {
+    let rules = StrategyTable::new(&rig.gpu.device);
+    let choices = [
+        Choice::whole(Strategy::Tile32),
+        Choice::whole(Strategy::LanesSubgroup),
+        Choice::whole(Strategy::LanesAlone),
+        Choice::whole(Strategy::SkinnyLanes),
+        Choice { strategy: Strategy::LanesAlone, parts: 200_000 },
     ];
-    on_every_adapter(|rig| {
-        let kernels = &rig.kernels;
-        let all = kernels.matrix("ones", 1, LONG, &vec![1.0; LONG as usize]).unwrap();
-        let output = rig.poisoned(1, 1, Place::Tight);
-        for (shader, transposed, make) in products {
-            let weight = |depth| {
-                let [rows, columns] = if transposed { [depth, 1] } else { [1, depth] };
-                Weight::new(kernels, ones(&all, rows, columns)).unwrap()
-            };
-            let prepare = |depth| make(kernels, &weight(depth), &ones(&all, 1, depth), &output);
-            let mut longest = LONG;
-            if cuts_loops_short(rig) {
-                // Between what is right and what is refused.
-                let [mut right, mut refused] = [1, LONG];
-                while refused - right > 1 {
-                    let depth = right.midpoint(refused);
-                    *if prepare(depth).is_ok() { &mut right } else { &mut refused } = depth;
-                }
-                longest = right;
-                for depth in [longest + 1, LONG] {
-                    let error = expect_any_error(shader, prepare(depth));
-                    let Error::Limit { what, limit, needed, available } = error else {
-                        panic!("{shader}, {depth}: {error:?}");
-                    };
-                    let name = "of loop iterations (Mesa's software driver up to 22.3)";
-                    assert_eq!((what, limit, available), (shader, name, 65_535));
-                    let steps = depth.div_ceil(shares::STEP);
-                    assert_eq!(needed, u64::from(steps), "{shader}, {depth}");
-                }
+    let forced = choices
+        .into_iter()
+        .filter(|choice| rules.available().contains(&choice.strategy))
+        .map(|choice| (choice.to_string(), rules.clone().force(choice).unwrap()));
+    std::iter::once(("the rules".to_owned(), rules.clone())).chain(forced).collect()
+}
+
+#[test]
+fn a_product_that_the_driver_would_cut_short_is_right() {
+    once_per_adapter(|rig| {
+        for (table_name, table) in tables(rig) {
+            let rig = rig.with_strategies(table);
+            let kernels = &rig.kernels;
+            let all = kernels.matrix("ones", 1, LONG, &vec![1.0; LONG as usize]).unwrap();
+            let output = rig.poisoned(1, 1, Place::Tight);
+            let weight = |rows, columns| Weight::new(kernels, ones(&all, rows, columns)).unwrap();
+            let call = Linear::new(&all, &output);
+            for (product, commands) in [
+                ("encode", kernels.encode(&weight(1, LONG), &call)),
+                ("decode", kernels.decode(&weight(LONG, 1), &call)),
+            ] {
+                rig.run(&commands.expect(product));
+                assert_eq!(rig.get(&output), [LONG as f32], "{product} by {table_name}");
             }
-            println!("{shader}: a product over {longest} terms");
-            rig.run(&prepare(longest).expect(shader));
-            assert_eq!(rig.get(&output), [longest as f32], "{shader} over {longest} terms");
         }
     });
 }
 
 #[test]
-fn a_gradient_over_a_batch_that_the_driver_would_cut_short_is_right_or_refused() {
+fn a_gradient_that_the_driver_would_cut_short_is_right() {
+    once_per_adapter(|rig| {
+        for (table_name, table) in tables(rig) {
+            let rig = rig.with_strategies(table);
+            let kernels = &rig.kernels;
+            let operand = &kernels.matrix("ones", LONG, 1, &vec![1.0; LONG as usize]).unwrap();
+            for (contributions, accumulate, want) in [
+                (Contributions::Both, Accumulate::Overwrite, 2 * LONG),
+                (Contributions::Encoder, Accumulate::Add, LONG + 3),
+            ] {
+                let gradient = &kernels.matrix("gradient", 1, 1, &[3.0]).unwrap();
+                let call = Backward {
+                    code: operand,
+                    output_delta: operand,
+                    code_delta: operand,
+                    input: operand,
+                    gradient,
+                    contributions,
+                    accumulate,
+                };
+                rig.run(&kernels.backward(&call).unwrap());
+                let what = format!("backward by {table_name}, {contributions:?}, {accumulate:?}");
+                assert_eq!(rig.get(gradient), [want as f32], "{what}");
+            }
+        }
+    });
+}
+
+/// Where loops are cut short, a whole reduction is as long as it can be.
+#[test]
+fn a_reduction_is_split_where_the_driver_would_cut_it_short_and_not_before() {
+    once_per_adapter(|rig| {
+        let rules = StrategyTable::new(&rig.gpu.device);
+        for &strategy in rules.available() {
+            let step = Share::of(strategy.name()).step;
+            let table = rules.clone().force(Choice::whole(strategy)).unwrap();
+            let rig = rig.with_strategies(table);
+            let kernels = &rig.kernels;
+            // 256 iterations are for what is not the reduction.
+            let longest = |reductions: u32| (65_535 - 256) / reductions * step;
+            let all = kernels.zeros("zeros", 1, longest(1) + 1).unwrap();
+            let output = kernels.zeros("output", 1, 1).unwrap();
+            for (more, is_cut) in [(0, false), (1, cuts_loops_short(&rig))] {
+                let depth = longest(1) + more;
+                let weight = Weight::new(kernels, ones(&all, depth, 1)).unwrap();
+                let input = ones(&all, 1, depth);
+                let commands = kernels.decode(&weight, &Linear::new(&input, &output)).unwrap();
+                // The parts of this one have a length of their own.
+                let is_split = is_cut || strategy == Strategy::SkinnySubgroup;
+                assert_eq!(commands.len(), 1 + usize::from(is_split), "{strategy} over {depth}");
+
+                let depth = longest(2) + more;
+                let operand = &ones(&all, depth, 1);
+                let commands = kernels.backward(&Backward {
+                    code: operand,
+                    output_delta: operand,
+                    code_delta: operand,
+                    input: operand,
+                    gradient: &output,
+                    contributions: Contributions::Both,
+                    accumulate: Accumulate::Overwrite,
+                });
+                if strategy.computes(Pattern::Backward) {
+                    let parts = commands.unwrap().len();
+                    assert_eq!(parts, 1 + usize::from(is_cut), "{strategy}, a batch of {depth}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_bias_gradient_that_the_driver_would_cut_short_is_refused() {
     on_every_adapter(|rig| {
         let kernels = &rig.kernels;
         // 65,535 times 64 rows, the ones that column_sums.wgsl takes in an iteration.
         const ROWS: u32 = 65_535 * 64;
-        // More than a product may have terms.
-        const BATCH: u32 = 270_001;
         let all = kernels.matrix("ones", ROWS, 1, &vec![1.0; ROWS as usize]).unwrap();
         let gradient = kernels.matrix("gradient", 1, 1, &[3.0]).unwrap();
         let expect = |what: &str, result: Result<tied_linear::Commands>, want: f64| {
@@ -590,23 +816,6 @@ fn a_gradient_over_a_batch_that_the_driver_would_cut_short_is_right_or_refused()
                     assert!(rows > ROWS - 64 * 8 || result.is_ok(), "{what}: refused");
                     expect(&what, result, want);
                 }
-            }
-            for (contributions, terms) in
-                [(Contributions::Both, 2.0), (Contributions::Encoder, 1.0)]
-            {
-                let operand = &ones(&all, BATCH, 1);
-                let call = Backward {
-                    code: operand,
-                    output_delta: operand,
-                    code_delta: operand,
-                    input: operand,
-                    gradient: &gradient,
-                    contributions,
-                    accumulate,
-                };
-                let what = format!("backward of {BATCH} rows, {contributions:?}, {accumulate:?}");
-                let want = before + terms * f64::from(BATCH);
-                expect(&what, kernels.backward(&call), want);
             }
         }
     });
@@ -1680,19 +1889,7 @@ fn twin(rig: &Rig) -> Rig {
 }
 
 fn with_features(rig: &Rig, features: wgpu::Features) -> Rig {
-    let adapter = rig.gpu.adapter.clone();
-    let descriptor = wgpu::DeviceDescriptor {
-        required_features: features,
-        required_limits: adapter.limits(),
-        ..Default::default()
-    };
-    let (device, queue) =
-        pollster::block_on(adapter.request_device(&descriptor)).expect("another device");
-    Rig {
-        name: format!("{}, {features:?}", rig.name),
-        kernels: Kernels::new(&device, rig.kernels.options().clone()).expect("kernels"),
-        gpu: Gpu { adapter, device, queue },
-    }
+    rig.with_device(features, rig.gpu.adapter.limits())
 }
 
 /// Hands each operand of each call to `check`, with valid operands to spoil; fails if `check` or

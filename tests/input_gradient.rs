@@ -7,7 +7,7 @@ use common::products::Product;
 product_tests!(
     Product::InputGradient,
     [
-        sizes_around_tile_and_slice_in_every_place,
+        sizes_around_tile_and_step_in_every_place,
         odd_and_thin_shapes_in_every_place,
         drawn_shapes_strides_and_offsets,
         an_empty_output_needs_no_commands,

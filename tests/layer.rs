@@ -4,12 +4,14 @@ mod common;
 
 use common::reference::{Backward, Dense, Forward, Layer, activate, slope, tolerance};
 use common::{
-    Place, Rig, expect_close, expect_same_bits, on_every_adapter, once_per_adapter, random,
+    Place, Rig, activations, expect_close, expect_same_bits, on_every_adapter, once_per_adapter,
+    random,
 };
 use tied_linear::kernels::{self, ActivationGradient, BiasGradient, Gradient, Linear};
 use tied_linear::{
-    Accumulate, Activation, Commands, Contributions, Decoder, Encoder, Error, Gradients,
-    LayerBackward, Layout, Matrix, Parameters, Tape, TiedLinear, TiedLinearOptions, Weight,
+    Accumulate, Activation, Choice, Commands, Contributions, Decoder, Encoder, Error, Gradients,
+    LayerBackward, Layout, Matrix, Parameters, Strategy, StrategyTable, Tape, TiedLinear,
+    TiedLinearOptions, Weight,
 };
 
 const CONTRIBUTIONS: [Contributions; 3] =
@@ -589,7 +591,7 @@ fn the_references_gradients_are_central_differences_of_the_loss() {
 #[test]
 fn every_activation_of_the_encoder_has_the_references_gradients() {
     on_every_adapter(|rig| {
-        for f in Activation::ALL {
+        for &f in activations() {
             check(rig, Case::new([5, 7, 6], [f, Activation::Tanh]));
         }
     });
@@ -598,7 +600,7 @@ fn every_activation_of_the_encoder_has_the_references_gradients() {
 #[test]
 fn every_activation_of_the_decoder_has_the_references_gradients() {
     on_every_adapter(|rig| {
-        for g in Activation::ALL {
+        for &g in activations() {
             check(rig, Case::new([5, 7, 6], [Activation::Tanh, g]));
         }
     });
@@ -997,44 +999,56 @@ fn a_layer_without_inputs_has_finite_biases() {
 #[test]
 fn a_layer_holds_its_weight_once_and_no_transposed_copy() {
     once_per_adapter(|rig| {
-        // Far larger than any other buffer here.
-        let [hidden, inputs] = [700, 800];
-        let (instance, rig) = rig.of_own_instance(|_| {}).unwrap();
-        // Of all backends: buffers that somebody holds.
-        let held =
-            || instance.generate_report().expect("a report").hub_report().buffers.num_allocated;
-        // Of some: the memory behind them, whoever holds it.
-        let as_large_as_the_weight = || {
-            let report = rig.gpu.device.generate_allocator_report()?;
-            let large = |size: u64| size >= 4 * 700 * 800;
-            Some(report.allocations.iter().filter(|one| large(one.size)).count())
-        };
-        let [before, large] = [held(), as_large_as_the_weight().unwrap_or(0)];
-        let expect_large = |count, what: &str| match as_large_as_the_weight() {
-            Some(counted) => assert_eq!(counted, large + count, "{what}"),
-            None => println!("this backend does not report allocations"),
-        };
-
-        let options = TiedLinearOptions::new(inputs, hidden);
-        let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
-        assert_eq!(held(), before + 3, "the weight and two biases");
-        let tape = Tape::new(&layer, 20).unwrap();
-        assert_eq!(held(), before + 3 + 4, "a tape for identities has four matrices");
-        let input = rig.kernels.zeros("input", 20, inputs).unwrap();
-        let forward = layer.forward(&input, &tape).unwrap();
-        assert_eq!(forward.len(), 2, "nothing but encode and decode");
-        rig.run(&forward);
-        assert_eq!(held(), before + 3 + 4 + 1, "the input");
-        expect_large(1, "the weight");
-
-        let gradients = Gradients::new(&layer).unwrap();
-        let call = LayerBackward::new(&input, &tape, &gradients);
-        let backward = layer.backward(&call).unwrap();
-        assert_eq!(backward.len(), 3, "the code's gradient, the weight's and the biases'");
-        rig.run(&backward);
-        assert_eq!(held(), before + 3 + 4 + 1 + 3, "a gradient for each parameter");
-        expect_large(2, "the weight and its gradient");
+        expect_one_weight(rig, None);
+        // Each product in one dispatch.
+        let whole = StrategyTable::new(&rig.gpu.device).force(Choice::whole(Strategy::LanesAlone));
+        expect_one_weight(rig, Some(whole.unwrap()));
     });
+}
+
+fn expect_one_weight(rig: &Rig, whole: Option<StrategyTable>) {
+    // Far larger than any other buffer here.
+    let [hidden, inputs] = [700, 800];
+    let (instance, rig) = rig.of_own_instance(|_| {}).unwrap();
+    let is_whole = whole.is_some();
+    let rig = match whole {
+        Some(table) => rig.with_strategies(table),
+        None => rig,
+    };
+    // Of all backends: buffers that somebody holds.
+    let held = || instance.generate_report().expect("a report").hub_report().buffers.num_allocated;
+    // Of some: the memory behind them, whoever holds it.
+    let as_large_as_the_weight = || {
+        let report = rig.gpu.device.generate_allocator_report()?;
+        let large = |size: u64| size >= 4 * 700 * 800;
+        Some(report.allocations.iter().filter(|one| large(one.size)).count())
+    };
+    let [before, large] = [held(), as_large_as_the_weight().unwrap_or(0)];
+    let expect_large = |count, what: &str| match as_large_as_the_weight() {
+        Some(counted) => assert_eq!(counted, large + count, "{what}"),
+        None => println!("this backend does not report allocations"),
+    };
+
+    let options = TiedLinearOptions::new(inputs, hidden);
+    let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
+    assert_eq!(held(), before + 3, "the weight and two biases");
+    let tape = Tape::new(&layer, 1).unwrap();
+    assert_eq!(held(), before + 3 + 4, "a tape for identities has four matrices");
+    let input = rig.kernels.zeros("input", 1, inputs).unwrap();
+    let forward = layer.forward(&input, &tape).unwrap();
+    assert!(!is_whole || forward.len() == 2, "nothing but encode and decode");
+    rig.run(&forward);
+    assert_eq!(held(), before + 3 + 4 + 1, "the input");
+    expect_large(1, "the weight");
+
+    let gradients = Gradients::new(&layer).unwrap();
+    let call = LayerBackward::new(&input, &tape, &gradients);
+    let backward = layer.backward(&call).unwrap();
+    let four = "the code's gradient, the weight's and the biases'";
+    assert!(!is_whole || backward.len() == 4, "{four}");
+    rig.run(&backward);
+    assert_eq!(held(), before + 3 + 4 + 1 + 3, "a gradient for each parameter");
+    expect_large(2, "the weight and its gradient");
 }
 
 /// What backward says is missing. Fails if it is content.

@@ -1,5 +1,6 @@
 //! The WGSL against its description in `kernels::SHADERS`, and through naga to every backend. No GPU.
 
+#[allow(dead_code)]
 #[path = "common/shares.rs"]
 mod shares;
 #[path = "common/translation.rs"]
@@ -11,6 +12,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
@@ -18,41 +21,53 @@ use naga::{
     AddressSpace, GlobalVariable, Handle, Literal, Module, ResourceBinding, Scalar, ShaderStage,
     StorageAccess, TypeInner,
 };
-use tied_linear::Activation;
 use tied_linear::kernels::{AdamSettings, SHADERS, SgdSettings};
-use tied_linear::shader::{Access, Field, SOURCES, Shader, Source, Width};
+use tied_linear::shader::{Access, Field, Form, Override, SCALAR, SOURCES, Shader, Source, Width};
+use tied_linear::{Activation, Pattern, Strategy};
 
+use shares::{SHARES, Share};
 use translation::Language;
 
-/// A shader in one width, parsed and valid.
+/// A shader in one form and width, parsed and valid.
 struct Parsed {
     shader: &'static Shader,
+    form: &'static Form,
     width: Width,
-    /// Shader and width, for messages.
+    /// Shader, form and width, for messages.
     name: String,
     module: Module,
     info: ModuleInfo,
 }
 
-fn every_shader() -> Vec<Parsed> {
-    let both = |shader: &&'static Shader| Width::ALL.map(|width| parsed(shader, width));
-    SHADERS.iter().flat_map(both).collect()
+fn every_shader() -> &'static [Parsed] {
+    static EVERY: OnceLock<Vec<Parsed>> = OnceLock::new();
+    EVERY.get_or_init(|| {
+        let in_form = |(shader, form)| Width::ALL.map(|width| parsed(shader, form, width));
+        every_form().flat_map(in_form).collect()
+    })
 }
 
-fn parsed(shader: &'static Shader, width: Width) -> Parsed {
-    let name = format!("{} {width:?}", shader.name);
-    let source = shader.source(width);
+fn every_form() -> impl Iterator<Item = (&'static Shader, &'static Form)> {
+    SHADERS.iter().flat_map(|shader| shader.forms.iter().map(|form| (*shader, *form)))
+}
+
+fn parsed(shader: &'static Shader, form: &'static Form, width: Width) -> Parsed {
+    let name = [shader.name, form.name].join(" ");
+    let name = format!("{} {width:?}", name.trim());
+    let source = shader.source(width, form);
     let module = naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
-    let info = validator()
+    let info = validator(form)
         .validate(&module)
         .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
-    Parsed { shader, width, name, module, info }
+    Parsed { shader, form, width, name, module, info }
 }
 
-/// A validator for a device without any optional feature: no f16, no subgroups, nothing.
-fn validator() -> Validator {
-    Validator::new(ValidationFlags::all(), Capabilities::empty())
+/// A validator for a device without any optional feature but the subgroups that a form asks for.
+fn validator(form: &Form) -> Validator {
+    let subgroups = Capabilities::SUBGROUP;
+    let needed = if form.subgroup_size.is_some() { subgroups } else { Capabilities::empty() };
+    Validator::new(ValidationFlags::all(), needed)
 }
 
 impl Parsed {
@@ -69,6 +84,21 @@ impl Parsed {
 
     fn type_of(&self, variable: &GlobalVariable) -> &TypeInner {
         &self.module.types[variable.ty].inner
+    }
+
+    /// The name of the override that an override takes its default from.
+    fn derived(&self, name: &str) -> &str {
+        let mut overrides = self.module.overrides.iter();
+        let (_, constant) = overrides
+            .find(|(_, constant)| constant.name.as_deref() == Some(name))
+            .unwrap_or_else(|| panic!("{} has no {name}", self.name));
+        let default = constant.init.expect("a default");
+        match self.module.global_expressions[default] {
+            naga::Expression::Override(other) => {
+                self.module.overrides[other].name.as_deref().unwrap_or_default()
+            }
+            ref other => panic!("{}: {name} is {other:?}", self.name),
+        }
     }
 
     /// The value of a constant of type u32.
@@ -88,7 +118,7 @@ impl Parsed {
         let (module, _) = process_overrides(&self.module, &self.info, entry, &constants)
             .unwrap_or_else(|error| panic!("{} {values:?}: {error}", self.name));
         let module = module.into_owned();
-        let info = validator()
+        let info = validator(self.form)
             .validate_resolved_overrides(&module)
             .unwrap_or_else(|error| panic!("{} {values:?}: {error:?}", self.name));
         (module, info)
@@ -98,17 +128,64 @@ impl Parsed {
 #[test]
 fn one_entry_point_named_like_shader_and_file() {
     for parsed in every_shader() {
-        let Parsed { shader, name, .. } = &parsed;
+        let Parsed { shader, form, name, .. } = parsed;
         let [entry] = &parsed.module.entry_points[..] else {
             panic!("{name}: {} entry points", parsed.module.entry_points.len());
         };
         assert_eq!(entry.name, shader.name, "{name}");
         assert_eq!(entry.stage, ShaderStage::Compute, "{name}");
-        assert_eq!(entry.workgroup_size, [shader.workgroup_size, 1, 1], "{name}");
+        assert_eq!(entry.workgroup_size, [form.workgroup_size, 1, 1], "{name}");
         assert!(entry.workgroup_size_overrides.is_none(), "{name}");
         let last = shader.sources.last().expect("a source").file;
         assert_eq!(last, format!("{}.wgsl", shader.name), "{name}");
     }
+}
+
+#[test]
+fn a_form_has_the_name_of_its_first_file_or_none_where_it_is_the_only_one() {
+    for shader in SHADERS {
+        let names: Vec<_> = shader.forms.iter().map(|form| form.name).collect();
+        if let [form] = shader.forms {
+            assert_eq!((form.name, form.sources.len()), ("", 0), "{}", shader.name);
+            continue;
+        }
+        for form in shader.forms {
+            let first = form.sources.first().expect("a source").file;
+            assert_eq!(first, format!("{}.wgsl", form.name), "{}", shader.name);
+        }
+        let different: BTreeSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{}: {names:?}", shader.name);
+        // A kernel of several forms is a product, in every strategy that can compute it.
+        let pattern = match shader.name {
+            "encode" => Pattern::Encode,
+            "decode" => Pattern::Decode,
+            "backward" => Pattern::Backward,
+            other => panic!("{other} has forms {names:?}"),
+        };
+        let strategies = Strategy::ALL.into_iter().filter(|one| one.computes(pattern));
+        let wanted: Vec<_> = strategies.map(Strategy::name).chain(["combine"]).collect();
+        assert_eq!(names, wanted, "{}", shader.name);
+    }
+}
+
+/// What asks for subgroups has them on a device that offers wgpu's SUBGROUP and no other: the table
+/// of strategies asks for that feature and for subgroups of exactly this size (`strategy.rs`), so
+/// a driver without them, FXC's shader model 5.1 included, is never given such a form.
+#[test]
+fn forms_need_subgroups_of_eight_where_they_say_so_and_nothing_else() {
+    let mut with_subgroups = BTreeSet::new();
+    for parsed in every_shader() {
+        let mut bare = Validator::new(ValidationFlags::all(), Capabilities::empty());
+        let is_plain = bare.validate(&parsed.module).is_ok();
+        assert_eq!(is_plain, parsed.form.subgroup_size.is_none(), "{}", parsed.name);
+        if let Some(size) = parsed.form.subgroup_size {
+            assert_eq!((size, parsed.form.workgroup_size), (8, 8), "{}", parsed.name);
+            with_subgroups.insert(parsed.form.name);
+        }
+    }
+    let named: BTreeSet<_> = Strategy::ALL.into_iter().map(Strategy::name).collect();
+    let named: BTreeSet<_> = named.into_iter().filter(|n| n.ends_with("_subgroup")).collect();
+    assert_eq!(with_subgroups, named);
 }
 
 #[test]
@@ -123,7 +200,7 @@ fn workgroup_memory_is_as_described() {
             })
             .map(|(_, variable)| parsed.type_of(variable).size(parsed.module.to_ctx()))
             .sum();
-        assert_eq!(bytes, parsed.shader.workgroup_bytes, "{}", parsed.name);
+        assert_eq!(bytes, parsed.form.workgroup_bytes, "{}", parsed.name);
     }
 }
 
@@ -168,7 +245,7 @@ fn bindings_in_wgsl(parsed: &Parsed) -> Vec<Row> {
 #[test]
 fn bindings_are_as_described() {
     for parsed in every_shader() {
-        assert_eq!(bindings_in_wgsl(&parsed), described_bindings(parsed.shader), "{}", parsed.name);
+        assert_eq!(bindings_in_wgsl(parsed), described_bindings(parsed.shader), "{}", parsed.name);
     }
 }
 
@@ -177,7 +254,17 @@ fn every_binding_is_used_and_written_where_it_is_an_output() {
     for parsed in every_shader() {
         for (handle, variable) in parsed.module.global_variables.iter() {
             let used = parsed.use_of(handle);
-            let message = format!("{}: {:?} is used as {used:?}", parsed.name, variable.name);
+            let name = variable.name.as_deref().unwrap_or_default();
+            let message = format!("{}: {name} is used as {used:?}", parsed.name);
+            // Adding up parts is no multiplication: the factors are bound and not read. And the
+            // parts are scratch, written by others.
+            if parsed.form.name == "combine" {
+                let factors = ["weight", "input", "code", "output_delta", "code_delta"];
+                assert_eq!(used.is_empty(), factors.contains(&name), "{message}");
+                if used.is_empty() || name == "scratch" {
+                    continue;
+                }
+            }
             assert!(!used.is_empty(), "{message}");
             if let AddressSpace::Storage { access } = variable.space {
                 let writable = access.contains(StorageAccess::STORE);
@@ -203,8 +290,8 @@ fn strides(parsed: &Parsed) -> Vec<u32> {
 
 #[test]
 fn matrices_are_bound_in_words_and_plain_values_alike_in_both_widths() {
-    for shader in SHADERS {
-        let [scalar, vector] = Width::ALL.map(|width| strides(&parsed(shader, width)));
+    for (shader, form) in every_form() {
+        let [scalar, vector] = Width::ALL.map(|width| strides(&parsed(shader, form, width)));
         let storage = shader.groups.iter().copied().flatten();
         let storage = storage.filter(|binding| !matches!(binding.access, Access::Uniform(_)));
         for (binding, strides) in storage.zip(scalar.into_iter().zip(vector)) {
@@ -257,7 +344,7 @@ fn uniforms_have_the_fields_of_their_rust_structs() {
         for (place, variable) in parsed.bound() {
             let binding = &parsed.shader.groups[place.group as usize][place.binding as usize];
             if let Access::Uniform(fields) = binding.access {
-                let (wgsl, rust) = (uniform_in_wgsl(&parsed, variable), described_uniform(fields));
+                let (wgsl, rust) = (uniform_in_wgsl(parsed, variable), described_uniform(fields));
                 assert_eq!(wgsl, rust, "{}: {}", parsed.name, binding.name);
                 // What is in Rust's struct is sent as it is, so it must be complete.
                 let end = fields.last().map_or(0, |field| field.offset + field.size);
@@ -304,16 +391,21 @@ fn uniforms_have_the_types_of_their_rust_structs() {
                         assert!(!FLOATS.contains(&name), "{message} is u32");
                     }
                     TypeInner::Struct { members, span: 16 } => {
-                        let fields: Vec<_> = members
-                            .iter()
-                            .map(|field| {
-                                let ty = &parsed.module.types[field.ty].inner;
-                                assert_eq!(*ty, TypeInner::Scalar(Scalar::U32), "{message}");
-                                (field.offset, field.name.as_deref().unwrap_or_default())
-                            })
-                            .collect();
-                        let view = [(0, "offset"), (4, "row_stride"), (8, "rows"), (12, "columns")];
-                        assert_eq!(fields, view, "{message}");
+                        let view = ["offset", "row_stride", "rows", "columns"];
+                        assert_eq!(counts(parsed, members), view, "{message}");
+                    }
+                    TypeInner::Struct { members, span: 32 } => {
+                        let product = [
+                            "rows",
+                            "columns",
+                            "depth",
+                            "span",
+                            "tiles",
+                            "groups",
+                            "groups_wide",
+                            "parts",
+                        ];
+                        assert_eq!(counts(parsed, members), product, "{message}");
                     }
                     other => panic!("{message} is {other:?}"),
                 }
@@ -321,6 +413,18 @@ fn uniforms_have_the_types_of_their_rust_structs() {
         }
     }
     assert_eq!(floats, FLOATS.iter().map(|name| (*name).to_owned()).collect());
+}
+
+/// The names of a struct's members, which are u32 one after the other.
+fn counts<'a>(parsed: &Parsed, members: &'a [naga::StructMember]) -> Vec<&'a str> {
+    let name = |(index, member): (u32, &'a naga::StructMember)| {
+        let name = member.name.as_deref().unwrap_or_default();
+        let ty = &parsed.module.types[member.ty].inner;
+        assert_eq!(*ty, TypeInner::Scalar(Scalar::U32), "{}: {name}", parsed.name);
+        assert_eq!(member.offset, 4 * index, "{}: {name}", parsed.name);
+        name
+    };
+    (0..).zip(members).map(name).collect()
 }
 
 /// The value of a field in the bytes of a uniform, by its WGSL type.
@@ -365,8 +469,7 @@ fn settings_arrive_in_the_types_that_the_wgsl_reads() {
     );
     for (name, bytes, want) in [sgd, adam] {
         let bytes = bytes.expect("valid settings");
-        let shader = SHADERS.iter().find(|shader| shader.name == name).expect("a shader");
-        for parsed in Width::ALL.map(|width| parsed(shader, width)) {
+        for parsed in every_shader().iter().filter(|parsed| parsed.shader.name == name) {
             let mut bound = parsed.bound();
             let found = bound.find(|(_, variable)| variable.name.as_deref() == Some("settings"));
             let TypeInner::Struct { members, span } = parsed.type_of(found.expect("settings").1)
@@ -376,7 +479,7 @@ fn settings_arrive_in_the_types_that_the_wgsl_reads() {
             assert_eq!(bytes.len(), *span as usize, "{name}");
             let got: Vec<_> = members
                 .iter()
-                .map(|m| (m.name.as_deref().unwrap_or_default(), field_in(&bytes, &parsed, m)))
+                .map(|m| (m.name.as_deref().unwrap_or_default(), field_in(&bytes, parsed, m)))
                 .collect();
             assert_eq!(got, want, "{}", parsed.name);
         }
@@ -385,13 +488,6 @@ fn settings_arrive_in_the_types_that_the_wgsl_reads() {
 
 #[test]
 fn a_workgroup_takes_the_share_that_rust_counts_with() {
-    let on_tiles = ["encode", "decode", "backward"];
-    for parsed in every_shader().iter().filter(|parsed| on_tiles.contains(&parsed.shader.name)) {
-        assert_eq!(parsed.constant("TILE"), Some(shares::TILE), "{}", parsed.name);
-        assert_eq!(parsed.constant("STEP"), Some(shares::STEP), "{}", parsed.name);
-        // Rust counts in slices of this length where it cuts a batch into parts.
-        assert_eq!(parsed.constant("DEPTH"), Some(16), "{}", parsed.name);
-    }
     let text = |file: &str| {
         let found = SOURCES.iter().find(|source| source.file == file);
         found.unwrap_or_else(|| panic!("no {file}")).text
@@ -408,60 +504,148 @@ fn a_workgroup_takes_the_share_that_rust_counts_with() {
     // An invocation takes one quad.
     for name in ["activation_gradient", "sgd", "adam"] {
         let shader = SHADERS.iter().find(|shader| shader.name == name).expect("a shader");
-        assert_eq!(shader.workgroup_size, shares::QUADS, "{name}");
+        assert_eq!(shader.forms[0].workgroup_size, shares::QUADS, "{name}");
     }
+}
+
+/// `errors.rs` holds the same numbers against the workgroups that Rust counts.
+#[test]
+fn a_workgroup_takes_the_tile_and_step_that_rust_counts_with() {
+    let is_strategy = |parsed: &&Parsed| !["", "combine"].contains(&parsed.form.name);
+    for parsed in every_shader().iter().filter(is_strategy) {
+        let Parsed { form, name, .. } = parsed;
+        let share = Share::of(form.name);
+        assert_eq!(parsed.constant("TILE_COLUMNS"), Some(share.columns), "{name}");
+        assert_eq!(parsed.constant("INVOCATIONS"), Some(form.workgroup_size), "{name}");
+        // Rows are a constant, or one override that another one sets.
+        match parsed.constant("TILE_ROWS") {
+            Some(rows) => assert_eq!([rows], share.rows, "{name}"),
+            None => {
+                assert_eq!(parsed.derived("TILE_ROWS"), "SKINNY_ROWS", "{name}");
+                let mut overrides = form.overrides.iter();
+                let rows = overrides.find(|constant| constant.name == "SKINNY_ROWS");
+                let mut rows = rows.expect("SKINNY_ROWS").values.to_vec();
+                rows.sort();
+                assert_eq!(rows, share.rows, "{name}");
+            }
+        }
+        // How far a loop goes along the reduction; of skinny_subgroup, which has no loop, all lanes.
+        let depth_lanes = parsed.constant("DEPTH_LANES").unwrap_or(1);
+        let (line, step) = if form.name.starts_with("tile") {
+            let quads = parsed.constant("TILE").map(|tile| tile / 4);
+            assert_eq!(parsed.constant("QUADS"), quads, "{name}");
+            ("k += DEPTH)", parsed.constant("DEPTH").expect("DEPTH"))
+        } else if form.name.starts_with("lanes") {
+            ("k += 4u)", 4)
+        } else if form.name == "skinny_subgroup" {
+            ("let k = task.begin + 8u * local;", 8 * form.workgroup_size)
+        } else {
+            ("k += 4u * DEPTH_LANES)", 4 * depth_lanes)
+        };
+        assert_eq!(step, share.step, "{name}");
+        let last = form.sources.last().expect("a source");
+        assert!(last.text.contains(line), "{} has no \"{line}\"", last.file);
+    }
+    assert_eq!(SHARES.len(), Strategy::ALL.len());
 }
 
 #[test]
 fn overrides_are_as_described() {
     for parsed in every_shader() {
-        let in_wgsl: BTreeSet<_> = parsed
-            .module
-            .overrides
-            .iter()
-            .map(|(_, constant)| {
-                let name = constant.name.clone().unwrap_or_default();
-                let ty = &parsed.module.types[constant.ty].inner;
-                assert_eq!(*ty, TypeInner::Scalar(Scalar::U32), "{}: {name}", parsed.name);
-                assert!(constant.init.is_some(), "{}: {name} has no default", parsed.name);
-                assert!(constant.id.is_none(), "{}: {name} is set by an id", parsed.name);
-                name
-            })
-            .collect();
-        let overrides = parsed.shader.overrides.iter();
-        let described = overrides.map(|constant| constant.name.to_owned()).collect();
-        assert_eq!(in_wgsl, described, "{}", parsed.name);
+        let described: Vec<_> = parsed.shader.overrides_in(parsed.form).collect();
+        let mut in_wgsl = BTreeSet::new();
+        for (_, constant) in parsed.module.overrides.iter() {
+            let name = constant.name.clone().unwrap_or_default();
+            let message = format!("{}: {name}", parsed.name);
+            let ty = &parsed.module.types[constant.ty].inner;
+            assert_eq!(*ty, TypeInner::Scalar(Scalar::U32), "{message}");
+            assert!(constant.id.is_none(), "{message} is set by an id");
+            let default = constant.init.unwrap_or_else(|| panic!("{message} has no default"));
+            match parsed.module.global_expressions[default] {
+                naga::Expression::Literal(Literal::U32(value)) => {
+                    let rust = described.iter().find(|described| described.name == name);
+                    let of_rust = rust.map(|described| described.values[0]);
+                    // Of a second pass there is one way, the default.
+                    let is_second = parsed.form.name == "combine" && name == "PASS";
+                    let wanted = if is_second { None } else { Some(value) };
+                    assert_eq!(of_rust, wanted, "{message}'s default {value}");
+                    in_wgsl.extend(rust.map(|_| name));
+                }
+                // It follows another one.
+                naga::Expression::Override(_) => assert_eq!(name, "TILE_ROWS", "{message}"),
+                ref other => panic!("{message} is {other:?}"),
+            }
+        }
+        let names = described.iter().map(|constant| constant.name.to_owned());
+        assert_eq!(in_wgsl, names.collect(), "{}", parsed.name);
+        assert_eq!(in_wgsl.len(), described.len(), "{}", parsed.name);
     }
 }
 
 #[test]
 fn the_values_of_overrides_are_numbered_as_in_wgsl() {
     let activation = Activation::ALL.map(|f| f.name().to_uppercase().replace('-', "_"));
-    let epilogue = ["ACTIVATE", "SLOPE"].map(str::to_owned);
+    let activation: Vec<_> = activation.iter().map(String::as_str).collect();
+    let epilogue = ["ACTIVATE", "SLOPE", "SQUARED_ERROR", "CROSS_ENTROPY"];
     for parsed in every_shader() {
-        for constant in parsed.shader.overrides {
+        let message = &parsed.name;
+        for constant in parsed.shader.overrides_in(parsed.form) {
             let names = match constant.name {
                 "ACTIVATION" => &activation[..],
-                "EPILOGUE" => &epilogue[..],
-                other => panic!("{}: this test does not know {other}", parsed.name),
+                // encode ends in no loss.
+                "EPILOGUE" if parsed.shader.name == "encode" => &epilogue[..2],
+                "EPILOGUE" => &epilogue,
+                "PASS" => &["WHOLE", "PARTIAL"],
+                "GIVEN" => {
+                    assert_eq!(constant.values, [0, 1], "{message}");
+                    continue;
+                }
+                // A number of rows.
+                "SKINNY_ROWS" => continue,
+                other => panic!("{message}: this test does not know {other}"),
             };
-            assert_eq!(names.len(), constant.values as usize, "{}", parsed.name);
-            for (value, name) in (0..).zip(names) {
-                assert_eq!(parsed.constant(name), Some(value), "{}: {name}", parsed.name);
+            let numbers: Vec<_> = (0..names.len() as u32).collect();
+            assert_eq!(constant.values, numbers, "{message}: {}", constant.name);
+            for (value, name) in numbers.into_iter().zip(names) {
+                assert_eq!(parsed.constant(name), Some(value), "{message}: {name}");
             }
         }
-        assert_eq!(parsed.constant("WIDTH"), Some(parsed.width.elements()), "{}", parsed.name);
+        assert_eq!(parsed.constant("WIDTH"), Some(parsed.width.elements()), "{message}");
     }
 }
 
+/// All combinations, but for those of a constant which only goes with the defaults of the kernel's.
 #[test]
 fn specialisations_are_all_combinations() {
-    for shader in SHADERS {
-        let specialisations = shader.specialisations();
-        let values: u32 = shader.overrides.iter().map(|constant| constant.values).product();
+    for (shader, form) in every_form() {
+        let what = format!("{} {}", shader.name, form.name);
+        let specialisations = shader.specialisations(form);
+        let product = |overrides: &mut dyn Iterator<Item = &Override>| -> usize {
+            overrides.map(|constant| constant.values.len()).product()
+        };
+        let of_kernel = product(&mut shader.overrides.iter());
+        let alone: Vec<_> = form.overrides.iter().filter(|constant| constant.alone).collect();
+        let free = product(&mut form.overrides.iter().filter(|constant| !constant.alone));
+        // With the default of the lone one, all; with its other values, only the defaults.
+        let lone = product(&mut alone.iter().copied()) - 1;
+        let count = of_kernel * free + lone * free;
         let different: BTreeSet<_> = specialisations.iter().map(|s| format!("{s:?}")).collect();
-        assert_eq!(different.len() as u32, values, "{}", shader.name);
-        assert_eq!(specialisations.len() as u32, values, "{}", shader.name);
+        assert_eq!((specialisations.len(), different.len()), (count, count), "{what}");
+
+        let names: Vec<_> = shader.overrides_in(form).map(|constant| constant.name).collect();
+        for values in specialisations {
+            let given: Vec<_> = values.iter().map(|(name, _)| *name).collect();
+            assert_eq!(given, names, "{what}");
+            let differs = |overrides: &[Override], only_alone: bool| {
+                overrides.iter().any(|constant| {
+                    let given = values.iter().find(|(name, _)| *name == constant.name);
+                    let is_default = given.unwrap().1 == f64::from(constant.values[0]);
+                    !is_default && (constant.alone || !only_alone)
+                })
+            };
+            let clash = differs(form.overrides, true) && differs(shader.overrides, false);
+            assert!(!clash, "{what}: {values:?}");
+        }
     }
 }
 
@@ -472,19 +656,47 @@ fn valid_with_the_defaults_of_the_overrides() {
     }
 }
 
+/// Each with the runtime checks. Without them there is only less code, so then the defaults and what
+/// differs from them in one constant will do. There are some 2,000, so with a thread for each core.
 #[test]
 fn every_specialisation_translates_to_every_language_of_wgpu() {
-    for parsed in every_shader() {
-        for values in parsed.shader.specialisations() {
-            let (module, info) = parsed.specialised(&values);
-            for (language, checks) in Language::ALL.iter().flat_map(|l| [(l, true), (l, false)]) {
-                let what = format!("{} {values:?} to {language:?}, checks {checks}", parsed.name);
-                let length = language
-                    .translate(&module, &info, parsed.shader.name, checks)
-                    .unwrap_or_else(|error| panic!("{what}: {error}"));
-                assert!(length > 0, "{what}: nothing was written");
-            }
+    let specialisations: Vec<_> = every_shader()
+        .iter()
+        .flat_map(|parsed| {
+            let of_form = parsed.shader.specialisations(parsed.form);
+            of_form.into_iter().map(move |values| (parsed, values))
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let translate_all = || {
+        while let Some((parsed, values)) = specialisations.get(next.fetch_add(1, Relaxed)) {
+            translate(parsed, values);
         }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(translate_all);
+        }
+    });
+}
+
+fn translate(parsed: &Parsed, values: &[(&str, f64)]) {
+    let (module, info) = parsed.specialised(values);
+    let subgroups = parsed.form.subgroup_size.is_some();
+    let languages = Language::ALL.iter().filter(|one| !subgroups || one.has_subgroups());
+    let default = |name| {
+        let mut overrides = parsed.shader.overrides_in(parsed.form);
+        f64::from(overrides.find(|constant| constant.name == name).unwrap().values[0])
+    };
+    let others = values.iter().filter(|(name, value)| *value != default(*name)).count();
+    let settings: &[bool] = if others < 2 { &[true, false] } else { &[true] };
+    for (language, &checks) in languages.flat_map(|one| settings.iter().map(move |s| (one, s))) {
+        let what = format!("{} {values:?} to {language:?}, checks {checks}", parsed.name);
+        let length = language
+            .translate(&module, &info, parsed.shader.name, checks, subgroups)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(length > 0, "{what}: nothing was written");
     }
 }
 
@@ -509,6 +721,7 @@ const GOOD_BARRIERS: &[&str] = &[
     "if pick(group.x) > 1u { wait(); }",
     "var n = group.x; n += 1u; if n > 1u { workgroupBarrier(); }",
     "let all = workgroupUniformLoad(&shared_one); if all > 1u { workgroupBarrier(); }",
+    "if group.x > 3u { values[local] = subgroupBroadcast(local, 1u); }",
 ];
 
 /// Bodies in which some invocations may reach a barrier without the others.
@@ -530,6 +743,9 @@ const BAD_BARRIERS: &[&str] = &[
     "if pick(local) > 1u { wait(); }",
     "let all = workgroupUniformLoad(&shared_one); if all + local > 1u { wait(); }",
     "if local > 1u { let all = workgroupUniformLoad(&shared_one); values[0] = all; }",
+    "if local > 1u { values[local] = subgroupBroadcast(local, 1u); }",
+    "for (var i = local; i < 9u; i++) { values[i] = subgroupAdd(i); }",
+    "if subgroupBroadcast(local, 1u) == 1u { workgroupBarrier(); }",
 ];
 
 /// The bodies above, and whether they are good.
@@ -561,7 +777,8 @@ fn the_uniformity_check_tells_good_barriers_from_bad() {
         let source = with_barriers(body);
         let module = naga::front::wgsl::parse_str(&source)
             .unwrap_or_else(|error| panic!("{body}: {}", error.emit_to_string(&source)));
-        validator().validate(&module).expect("naga lets it pass");
+        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+        validator.validate(&module).expect("naga lets it pass");
         let violations = uniformity::violations(&module);
         assert_eq!(violations.is_empty(), good, "{body}: {violations:?}");
     }
@@ -592,21 +809,26 @@ impl Tint {
     }
 }
 
+const ENABLE_SUBGROUPS: &str = "enable subgroups;\n";
+
 #[test]
 fn tint_agrees() {
     let Some(tint) = Tint::find() else {
         println!("NOT RUN: there is no `tint` on PATH");
         return;
     };
-    for shader in SHADERS {
+    for (shader, form) in every_form() {
         for width in Width::ALL {
-            let name = format!("{}_{width:?}", shader.name);
-            tint.check(&name, &shader.source(width))
-                .unwrap_or_else(|words| panic!("{name}: {words}"));
+            let name = format!("{}_{}_{width:?}", shader.name, form.name);
+            // naga knows no such line, tint no subgroups without it.
+            let enable = if form.subgroup_size.is_some() { ENABLE_SUBGROUPS } else { "" };
+            let source = format!("{enable}{}", shader.source(width, form));
+            tint.check(&name, &source).unwrap_or_else(|words| panic!("{name}: {words}"));
         }
     }
     for (index, (good, body)) in barriers().enumerate() {
-        let result = tint.check(&format!("barrier_{index}"), &with_barriers(body));
+        let source = format!("{ENABLE_SUBGROUPS}{}", with_barriers(body));
+        let result = tint.check(&format!("barrier_{index}"), &source);
         assert_eq!(result.is_ok(), good, "{body}: {result:?}");
     }
 }
@@ -624,10 +846,10 @@ fn every_file_is_a_source_and_every_source_is_used() {
     let sources = SOURCES.iter().map(|source| source.file.to_owned()).collect();
     assert_eq!(files, sources);
     for source in SOURCES {
-        let uses = |shader: &&Shader| {
-            Width::ALL.iter().any(|width| shader.source(*width).contains(source.text))
+        let uses = |(shader, form): (&Shader, &Form)| {
+            Width::ALL.iter().any(|width| shader.source(*width, form).contains(source.text))
         };
-        assert!(SHADERS.iter().any(uses), "no shader uses {}", source.file);
+        assert!(every_form().any(uses), "no shader uses {}", source.file);
     }
 }
 
@@ -662,17 +884,31 @@ fn every_header_starts_with_its_file_name_and_names_tests_that_exist() {
     }
 }
 
+/// Files of which one will do where a header names them.
+const ALTERNATIVES: &[&[&str]] = &[
+    &["scalar.wgsl", "vector.wgsl"],
+    &["tile_32.wgsl", "tile_64.wgsl", "tile_128.wgsl"],
+    &["lanes_subgroup.wgsl", "lanes_alone.wgsl"],
+    &["skinny_group.wgsl", "skinny_lanes.wgsl"],
+];
+
 #[test]
-fn what_a_header_needs_goes_before_it() {
-    for shader in SHADERS {
-        for (index, source) in shader.sources.iter().enumerate() {
+fn what_a_header_needs_goes_with_it() {
+    for (shader, form) in every_form() {
+        let files = form.sources.iter().chain(shader.sources);
+        let files: Vec<_> = files.chain([&SCALAR]).collect();
+        for source in &files {
             let header = header(source);
             let needs = header.split_once(" Needs ").map_or("", |(_, needs)| needs);
             let needs = needs.split_once(" Tests: ").map_or(needs, |(needs, _)| needs);
             for needed in files_named(needs, "wgsl") {
-                let in_front = ["scalar.wgsl", "vector.wgsl"].contains(&needed)
-                    || shader.sources[..index].iter().any(|other| other.file == needed);
-                assert!(in_front, "{}: {} needs {needed}", shader.name, source.file);
+                let alternatives = ALTERNATIVES.iter().find(|group| group.contains(&needed));
+                let enough = |file: &str| {
+                    file == needed || alternatives.is_some_and(|group| group.contains(&file))
+                };
+                let is_there = files.iter().any(|other| enough(other.file));
+                let what = format!("{} {}", shader.name, form.name);
+                assert!(is_there, "{what}: {} needs {needed}", source.file);
             }
         }
     }

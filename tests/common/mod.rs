@@ -16,7 +16,12 @@ use std::sync::OnceLock;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tied_linear::headless::{self, Gpu};
-use tied_linear::{Choice, Commands, KernelOptions, Kernels, Layout, Matrix, StrategyTable, wgpu};
+use tied_linear::{
+    Activation, Choice, Commands, KernelOptions, Kernels, Layout, Matrix, Pattern, StrategyTable,
+    wgpu,
+};
+
+use shares::Share;
 
 /// A device with kernels on it, in one setting of the runtime checks.
 pub struct Rig {
@@ -30,7 +35,8 @@ pub struct Rig {
 ///
 /// WGPU_BACKEND and WGPU_ADAPTER_NAME narrow the adapters. No adapter at all is a failure, unless
 /// TIED_LINEAR_NO_ADAPTER=allow says that it may be. TIED_LINEAR_STRATEGY forces a strategy, such as
-/// `tile_64`, or with split reductions `tile_64/3`, where the adapter can run it.
+/// `tile_64`, or with split reductions `tile_64/3`, on the adapters that can run it; that none can is
+/// no failure, but said.
 pub fn on_every_adapter(test: impl Fn(&Rig)) {
     for rig in rigs() {
         println!("on {}", rig.name);
@@ -47,12 +53,16 @@ pub fn once_per_adapter(test: impl Fn(&Rig)) {
 }
 
 fn rigs() -> &'static [Rig] {
-    static RIGS: OnceLock<Vec<Rig>> = OnceLock::new();
-    let rigs = RIGS.get_or_init(|| {
+    // The rigs, and whether there was an adapter to make them of.
+    static RIGS: OnceLock<(Vec<Rig>, bool)> = OnceLock::new();
+    let (rigs, any_adapter) = RIGS.get_or_init(|| {
         let adapters = pollster::block_on(headless::adapters());
-        adapters.into_iter().flat_map(rigs_of).collect()
+        let any_adapter = !adapters.is_empty();
+        (adapters.into_iter().flat_map(rigs_of).collect(), any_adapter)
     });
-    if rigs.is_empty() {
+    if rigs.is_empty() && *any_adapter {
+        println!("NOT RUN: no adapter can run what TIED_LINEAR_STRATEGY forces");
+    } else if rigs.is_empty() {
         let allowed = std::env::var("TIED_LINEAR_NO_ADAPTER").is_ok_and(|value| value == "allow");
         assert!(
             allowed,
@@ -65,31 +75,36 @@ fn rigs() -> &'static [Rig] {
 
 fn rigs_of(adapter: wgpu::Adapter) -> Vec<Rig> {
     let gpu = pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device");
-    let mut table = StrategyTable::new(&gpu.device);
     let forced = forced_choice();
-    if let Some(choice) = forced {
-        if !table.available().contains(&choice.strategy) {
-            println!("NOT RUN: {} cannot run {}", gpu.describe(), choice.strategy);
-            return Vec::new();
-        }
-        table = table.force(choice).expect("an available strategy");
+    let lacking = forced
+        .filter(|choice| !StrategyTable::new(&gpu.device).available().contains(&choice.strategy));
+    if let Some(choice) = lacking {
+        println!("NOT RUN: {} cannot run {}", gpu.describe(), choice.strategy);
+        return Vec::new();
     }
     let forced = forced.map(|choice| format!(", {choice}")).unwrap_or_default();
     let rig = |checks: bool| {
-        let options =
-            KernelOptions::default().with_runtime_checks(checks).with_strategies(table.clone());
+        let options = KernelOptions::default().with_runtime_checks(checks);
         let state = if checks { "on" } else { "off" };
         Rig {
             name: format!("{}, checks {state}{forced}", gpu.describe()),
             gpu: gpu.clone(),
-            kernels: Kernels::new(&gpu.device, options).expect("kernels"),
+            kernels: kernels(&gpu.device, &options).expect("kernels"),
         }
     };
     vec![rig(true), rig(false)]
 }
 
+/// Kernels with these options and the table of strategies for their device: the rules, or what
+/// TIED_LINEAR_STRATEGY forces, where the device can run it.
+pub fn kernels(device: &wgpu::Device, options: &KernelOptions) -> tied_linear::Result<Kernels> {
+    let rules = StrategyTable::new(device);
+    let forced = forced_choice().and_then(|choice| rules.clone().force(choice).ok());
+    Kernels::new(device, options.clone().with_strategies(forced.unwrap_or(rules)))
+}
+
 /// What TIED_LINEAR_STRATEGY asks for.
-fn forced_choice() -> Option<Choice> {
+pub fn forced_choice() -> Option<Choice> {
     let text = std::env::var("TIED_LINEAR_STRATEGY").ok()?;
     let (name, parts) = text.split_once('/').unwrap_or((&text, "1"));
     let strategy = name.parse().unwrap_or_else(|error| panic!("TIED_LINEAR_STRATEGY: {error}"));
@@ -97,19 +112,52 @@ fn forced_choice() -> Option<Choice> {
     Some(Choice { strategy, parts })
 }
 
+/// What a workgroup takes of a product of this kind: of the forced strategy, or of the one for small
+/// outputs on a GPU, whose tile is that of the one on CPU drivers too.
+pub fn share(pattern: Pattern) -> &'static Share {
+    let forced = forced_choice().filter(|choice| choice.strategy.computes(pattern));
+    Share::of(forced.map_or("tile_32", |choice| choice.strategy.name()))
+}
+
+/// The activations that products go through: all, or of a forced strategy two. What follows a product
+/// is the same with every strategy, and a software driver takes seconds to compile it with each.
+pub fn activations() -> &'static [Activation] {
+    const TWO: [Activation; 2] = [Activation::Sigmoid, Activation::GeluTanh];
+    if forced_choice().is_some() { &TWO } else { &Activation::ALL }
+}
+
 impl Rig {
     /// Kernels on a further device of the same adapter, after `lower` has lowered its limits.
     pub fn with_limits(&self, lower: impl FnOnce(&mut wgpu::Limits)) -> Self {
-        let mut required_limits = self.gpu.adapter.limits();
-        lower(&mut required_limits);
-        let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+        let mut limits = self.gpu.adapter.limits();
+        lower(&mut limits);
+        let rig = self.with_device(self.gpu.device.features(), limits);
+        Self { name: format!("{}, limits lowered", self.name), ..rig }
+    }
+
+    /// Kernels on a further device of the same adapter, with these features and limits.
+    pub fn with_device(&self, features: wgpu::Features, limits: wgpu::Limits) -> Self {
+        let descriptor = wgpu::DeviceDescriptor {
+            required_features: features,
+            required_limits: limits,
+            ..Default::default()
+        };
         let request = self.gpu.adapter.request_device(&descriptor);
-        let (device, queue) = pollster::block_on(request).expect("a device with lower limits");
-        let options = self.kernels.options().clone();
+        let (device, queue) = pollster::block_on(request).expect("another device");
         Self {
-            name: format!("{}, limits lowered", self.name),
-            kernels: Kernels::new(&device, options).expect("kernels"),
+            name: format!("{}, another device", self.name),
+            kernels: kernels(&device, self.kernels.options()).expect("kernels"),
             gpu: Gpu { adapter: self.gpu.adapter.clone(), device, queue },
+        }
+    }
+
+    /// Kernels on the same device that compute products by this table.
+    pub fn with_strategies(&self, table: StrategyTable) -> Self {
+        let options = self.kernels.options().clone().with_strategies(table);
+        Self {
+            name: self.name.clone(),
+            gpu: self.gpu.clone(),
+            kernels: Kernels::new(&self.gpu.device, options).expect("kernels"),
         }
     }
 
@@ -129,7 +177,7 @@ impl Rig {
         let gpu = pollster::block_on(Gpu::from_adapter(same.expect("the same adapter")))?;
         let rig = Self {
             name: format!("{}, another instance", self.name),
-            kernels: Kernels::new(&gpu.device, self.kernels.options().clone())?,
+            kernels: kernels(&gpu.device, self.kernels.options())?,
             gpu,
         };
         Ok((instance, rig))

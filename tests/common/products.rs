@@ -8,17 +8,13 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tied_linear::kernels::{Gradient, Linear};
-use tied_linear::{Activation, Commands, Kernels, Matrix, Weight};
+use tied_linear::{Activation, Commands, Kernels, Matrix, Pattern, Weight};
 
 use super::reference::{Dense, activate, slope, tolerance};
 use super::{
-    Place, Rig, expect_close, expect_same_bits, on_every_adapter, property_config, random,
-    whole_numbers,
+    Place, Rig, activations, expect_close, expect_same_bits, forced_choice, on_every_adapter,
+    property_config, random, share, whole_numbers,
 };
-
-/// Rows and columns of the kernels' output tiles, and the length of the slices of their reduction.
-const TILE: u32 = 64;
-const SLICE: u32 = 16;
 
 /// Which method of `Kernels` is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +30,10 @@ impl Product {
     /// weight [depth, columns] as it lies.
     fn transposes(self) -> bool {
         matches!(self, Self::Encode | Self::CodeGradient)
+    }
+
+    pub fn pattern(self) -> Pattern {
+        if self.transposes() { Pattern::Encode } else { Pattern::Decode }
     }
 
     fn is_gradient(self) -> bool {
@@ -296,12 +296,13 @@ macro_rules! product_tests {
         )*
     };
 }
-/// 1, and the sizes at and around a tile and a slice, each with each.
-pub fn sizes_around_tile_and_slice_in_every_place(product: Product) {
+/// 1, and the sizes at and around a tile and a step of the reduction, each with each.
+pub fn sizes_around_tile_and_step_in_every_place(product: Product) {
     let around = |size| [1, size - 1, size, size + 1];
-    for rows in around(TILE) {
-        for depth in around(SLICE) {
-            for columns in around(TILE) {
+    let share = share(product.pattern());
+    for rows in around(share.most_rows()) {
+        for depth in around(share.step) {
+            for columns in around(share.columns) {
                 Problem::new(Case::full(product, [rows, depth, columns])).check_in_every_place();
             }
         }
@@ -338,7 +339,7 @@ pub fn drawn_shapes_strides_and_offsets(product: Product) {
         [unit(), unit()],
         [0..140u32, 0..90, 0..140],
         [(); 5].map(|()| (0..300u64, 0..9u32)),
-        proptest::sample::select(&Activation::ALL[..]),
+        proptest::sample::select(activations()),
         [any::<bool>(), any::<bool>()],
     );
     let calls = drawn.prop_map(
@@ -408,7 +409,7 @@ pub fn without_a_reduction_the_rest_remains(product: Product) {
 /// Every activation, with and without what is added before it and what is stored beside it, one
 /// element and four at a time.
 pub fn every_activation_with_and_without_the_rest(product: Product) {
-    for activation in Activation::ALL {
+    for &activation in activations() {
         for addend in [true, false] {
             for preactivation in [true, false] {
                 for shape in [[9, 21, 6], [6, 20, 12]] {
@@ -491,17 +492,27 @@ pub fn a_reduction_of_200_000_loses_nothing(product: Product) {
 }
 
 /// More tiles than workgroups fit into one dimension of a dispatch. They take a software driver
-/// seconds, so it is once for a product: down the output of a forward one, across a gradient's.
+/// seconds, so it is once for a product: down the output of a forward one, across a gradient's. For a
+/// forced strategy the dimension is shortened.
 pub fn more_tiles_than_one_dimension_holds(product: Product) {
-    const LENGTH: u32 = 65_537 * TILE;
+    let is_forced = forced_choice().is_some();
+    let share = share(product.pattern());
+    let tile = if product.is_gradient() { share.columns } else { share.most_rows() };
+    let length = tile * if is_forced { 303 } else { 65_537 };
     // Exact in f32, and different for every element.
-    let values: Vec<f32> = (0..LENGTH).map(|index| index as f32).collect();
+    let values: Vec<f32> = (0..length).map(|index| index as f32).collect();
     on_every_adapter(|rig| {
-        let long = rig.put_f32(1, LENGTH, &values, Place::Tight);
+        let shortened;
+        let mut rig = rig;
+        if is_forced {
+            shortened = rig.with_limits(|limits| limits.max_compute_workgroups_per_dimension = 100);
+            rig = &shortened;
+        }
+        let long = rig.put_f32(1, length, &values, Place::Tight);
         let half = rig.put_f32(1, 1, &[0.5], Place::Tight);
-        let result = rig.poisoned(1, LENGTH, Place::Tight);
+        let result = rig.poisoned(1, length, Place::Tight);
         // A line of values, as a column of them.
-        let down = |matrix: &Matrix| Matrix::new(matrix.buffer(), LENGTH, 1).unwrap();
+        let down = |matrix: &Matrix| Matrix::new(matrix.buffer(), length, 1).unwrap();
         let (input, weight, output) = if !product.is_gradient() {
             (down(&long), half, down(&result))
         } else if product.transposes() {

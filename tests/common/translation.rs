@@ -24,17 +24,23 @@ impl Language {
         Self::Msl,
     ];
 
-    /// Translates a module without overrides, with or without the runtime checks; the length of what
-    /// was written.
+    /// Whether wgpu offers subgroups to shaders in this language.
+    pub fn has_subgroups(self) -> bool {
+        !matches!(self, Self::Hlsl(hlsl::ShaderModel::V5_0 | hlsl::ShaderModel::V5_1))
+    }
+
+    /// Translates a module without overrides, with or without the runtime checks, for a device with or
+    /// without subgroups; the length of what was written.
     pub fn translate(
         self,
         module: &Module,
         info: &ModuleInfo,
         entry_point: &str,
         checks: bool,
+        subgroups: bool,
     ) -> Result<usize, String> {
         match self {
-            Self::Spirv => to_spirv(module, info, entry_point, checks),
+            Self::Spirv => to_spirv(module, info, entry_point, checks, subgroups),
             Self::Hlsl(shader_model) => to_hlsl(module, info, entry_point, checks, shader_model),
             Self::Msl => to_msl(module, info, entry_point, checks),
         }
@@ -80,6 +86,7 @@ fn to_spirv(
     info: &ModuleInfo,
     entry_point: &str,
     checks: bool,
+    subgroups: bool,
 ) -> Result<usize, String> {
     let place_info = |bound: Bound| {
         let info = spv::BindingInfo {
@@ -89,13 +96,15 @@ fn to_spirv(
         };
         (bound.place, info)
     };
+    // What every Vulkan device has, or every one with wgpu's feature SUBGROUP, and no more.
+    let shuffle = subgroups.then_some(spv::Capability::GroupNonUniformShuffle);
+    let capabilities = std::iter::once(spv::Capability::Shader).chain(shuffle);
     let options = spv::Options {
         lang_version: (1, 3),
         flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
         fake_missing_bindings: false,
         binding_map: bound(module).into_iter().map(place_info).collect(),
-        // What every Vulkan device has, and no more.
-        capabilities: Some([spv::Capability::Shader].into_iter().collect()),
+        capabilities: Some(capabilities.collect()),
         bounds_check_policies: policies(checks),
         zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
         force_loop_bounding: checks,

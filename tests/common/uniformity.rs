@@ -1,5 +1,5 @@
-//! Whether every barrier of a compute shader stands in uniform control flow: WGSL demands it, and
-//! naga lets it pass.
+//! Whether every barrier and every subgroup operation of a compute shader stands in uniform control
+//! flow: WGSL demands it, and naga lets it pass.
 //!
 //! WGSL's uniformity analysis, made coarser so that it stays short. It may refuse a shader that WGSL
 //! allows, never the other way round: a variable that is once given a non-uniform value, or is
@@ -14,7 +14,7 @@ use naga::{
     LocalVariable, Module, Statement, StorageAccess,
 };
 
-/// A line for each barrier that some invocations of a workgroup may reach without the others.
+/// A line for each barrier or subgroup operation that some invocations of a workgroup may reach without the others.
 pub fn violations(module: &Module) -> Vec<String> {
     let mut found = BTreeSet::new();
     for entry in &module.entry_points {
@@ -116,6 +116,10 @@ impl<'a> Analysis<'a> {
                 self.expect_uniform(frame, flow)
             }
             Statement::WorkGroupUniformLoad { .. } => self.expect_uniform(frame, flow),
+            // Uniform in a subgroup would do, but not what they return for a workgroup.
+            Statement::SubgroupBallot { .. }
+            | Statement::SubgroupGather { .. }
+            | Statement::SubgroupCollectiveOperation { .. } => self.expect_uniform(frame, flow),
             Statement::Store { pointer, value } => {
                 let uniform =
                     flow && self.is_uniform(frame, *pointer) && self.is_uniform(frame, *value);
@@ -177,7 +181,7 @@ impl<'a> Analysis<'a> {
     fn expect_uniform(&mut self, frame: &Frame<'_>, flow: bool) -> Left {
         if !flow {
             self.found.insert(format!(
-                "a barrier in `{}` stands in non-uniform control flow",
+                "a barrier or a subgroup operation in `{}` stands in non-uniform control flow",
                 frame.name
             ));
         }
