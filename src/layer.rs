@@ -420,13 +420,13 @@ impl Tape {
     pub fn new(layer: &TiedLinear, batch: u32) -> Result<Self> {
         let (kernels, inputs) = (layer.kernels(), layer.weight().inputs());
         let keep = layer.decoder.activation().needs_preactivation();
-        let preactivation =
-            keep.then(|| kernels.zeros("output preactivation", batch, inputs)).transpose()?;
-        let output = kernels.zeros("output", batch, inputs)?;
+        let tape = Self::without_output(layer, batch)?;
         Ok(Self {
-            output,
-            output_preactivation: preactivation,
-            ..Self::without_output(layer, batch)?
+            output: kernels.zeros("output", batch, inputs)?,
+            output_preactivation: keep
+                .then(|| kernels.zeros("output preactivation", batch, inputs))
+                .transpose()?,
+            ..tape
         })
     }
 

@@ -393,8 +393,10 @@ fn limits_that_just_suffice_are_enough() {
         }
         // None of the strategies is passed over.
         let table = StrategyTable::new(&rig.gpu.device);
-        let needs_subgroups = |strategy: &Strategy| strategy.name().contains("subgroup");
-        for strategy in Strategy::ALL.into_iter().filter(|strategy| !needs_subgroups(strategy)) {
+        let needs_features = |strategy: &Strategy| {
+            strategy.name().contains("subgroup") || *strategy == Strategy::Cooperative
+        };
+        for strategy in Strategy::ALL.into_iter().filter(|strategy| !needs_features(strategy)) {
             assert!(table.available().contains(&strategy), "{strategy}");
         }
     });

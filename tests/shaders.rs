@@ -23,7 +23,7 @@ use naga::{
 };
 use tied_linear::kernels::{AdamSettings, SHADERS, SgdSettings};
 use tied_linear::shader::{Access, Field, Form, Override, SCALAR, SOURCES, Shader, Source, Width};
-use tied_linear::{Activation, Pattern, Strategy};
+use tied_linear::{Activation, Pattern, Strategy, wgpu};
 
 use shares::{SHARES, Share};
 use translation::Language;
@@ -63,11 +63,21 @@ fn parsed(shader: &'static Shader, form: &'static Form, width: Width) -> Parsed 
     Parsed { shader, form, width, name, module, info }
 }
 
-/// A validator for a device without any optional feature but the subgroups that a form asks for.
+/// A validator for a device without any optional feature but those that a form asks for.
 fn validator(form: &Form) -> Validator {
-    let subgroups = Capabilities::SUBGROUP;
-    let needed = if form.subgroup_size.is_some() { subgroups } else { Capabilities::empty() };
+    let capabilities = [
+        (wgpu::Features::SUBGROUP, Capabilities::SUBGROUP),
+        (wgpu::Features::SHADER_F16, Capabilities::SHADER_FLOAT16),
+        (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, Capabilities::COOPERATIVE_MATRIX),
+    ];
+    let needed = capabilities.into_iter().filter(|(feature, _)| form.features.contains(*feature));
+    let needed = needed.map(|(_, capability)| capability).collect();
     Validator::new(ValidationFlags::all(), needed)
+}
+
+/// Whether a form is written in naga's own extension of WGSL, for which it writes no HLSL.
+fn is_cooperative(form: &Form) -> bool {
+    form.features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
 }
 
 impl Parsed {
@@ -159,7 +169,7 @@ fn a_form_has_the_name_of_its_first_file_or_none_where_it_is_the_only_one() {
         let pattern = match shader.name {
             "encode" => Pattern::Encode,
             "decode" => Pattern::Decode,
-            "backward" => Pattern::Backward,
+            "backward" | "backward_sgd" | "backward_adam" => Pattern::Backward,
             other => panic!("{other} has forms {names:?}"),
         };
         let strategies = Strategy::ALL.into_iter().filter(|one| one.computes(pattern));
@@ -178,7 +188,12 @@ fn forms_need_subgroups_of_eight_where_they_say_so_and_nothing_else() {
         let mut bare = Validator::new(ValidationFlags::all(), Capabilities::empty());
         let is_plain = bare.validate(&parsed.module).is_ok();
         assert_eq!(is_plain, parsed.form.subgroup_size.is_none(), "{}", parsed.name);
-        if let Some(size) = parsed.form.subgroup_size {
+        if is_cooperative(parsed.form) {
+            // Four subgroups.
+            let sizes = (parsed.form.subgroup_size, parsed.form.workgroup_size);
+            assert_eq!(sizes, (Some(32), 128), "{}", parsed.name);
+        } else if let Some(size) = parsed.form.subgroup_size {
+            assert!(parsed.form.features.contains(wgpu::Features::SUBGROUP), "{}", parsed.name);
             assert_eq!((size, parsed.form.workgroup_size), (8, 8), "{}", parsed.name);
             with_subgroups.insert(parsed.form.name);
         }
@@ -684,7 +699,9 @@ fn every_specialisation_translates_to_every_language_of_wgpu() {
 fn translate(parsed: &Parsed, values: &[(&str, f64)]) {
     let (module, info) = parsed.specialised(values);
     let subgroups = parsed.form.subgroup_size.is_some();
-    let languages = Language::ALL.iter().filter(|one| !subgroups || one.has_subgroups());
+    let languages = Language::ALL.iter().filter(|one| {
+        (!subgroups || one.has_subgroups()) && !(is_cooperative(parsed.form) && one.is_hlsl())
+    });
     let default = |name| {
         let mut overrides = parsed.shader.overrides_in(parsed.form);
         f64::from(overrides.find(|constant| constant.name == name).unwrap().values[0])
@@ -817,7 +834,7 @@ fn tint_agrees() {
         println!("NOT RUN: there is no `tint` on PATH");
         return;
     };
-    for (shader, form) in every_form() {
+    for (shader, form) in every_form().filter(|(_, form)| !is_cooperative(form)) {
         for width in Width::ALL {
             let name = format!("{}_{}_{width:?}", shader.name, form.name);
             // naga knows no such line, tint no subgroups without it.

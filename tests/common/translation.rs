@@ -29,6 +29,11 @@ impl Language {
         !matches!(self, Self::Hlsl(hlsl::ShaderModel::V5_0 | hlsl::ShaderModel::V5_1))
     }
 
+    /// Whether naga writes HLSL.
+    pub fn is_hlsl(self) -> bool {
+        matches!(self, Self::Hlsl(_))
+    }
+
     /// Translates a module without overrides, with or without the runtime checks, for a device with or
     /// without subgroups; the length of what was written.
     pub fn translate(
@@ -98,7 +103,14 @@ fn to_spirv(
     };
     // What every Vulkan device has, or every one with wgpu's feature SUBGROUP, and no more.
     let shuffle = subgroups.then_some(spv::Capability::GroupNonUniformShuffle);
-    let capabilities = std::iter::once(spv::Capability::Shader).chain(shuffle);
+    let cooperative = [
+        spv::Capability::Float16,
+        spv::Capability::CooperativeMatrixKHR,
+        spv::Capability::VulkanMemoryModel,
+    ];
+    let uses_f16 = module.types.iter().any(|(_, ty)| ty.inner.scalar_width() == Some(2));
+    let cooperative = cooperative.into_iter().filter(|_| uses_f16);
+    let capabilities = std::iter::once(spv::Capability::Shader).chain(shuffle).chain(cooperative);
     let options = spv::Options {
         lang_version: (1, 3),
         flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
