@@ -552,6 +552,8 @@ fn a_workgroup_takes_the_tile_and_step_that_rust_counts_with() {
             ("k += DEPTH)", parsed.constant("DEPTH").expect("DEPTH"))
         } else if form.name.starts_with("lanes") {
             ("k += 4u)", 4)
+        } else if form.name == "cooperative" {
+            ("k += DEPTH)", parsed.constant("DEPTH").expect("DEPTH"))
         } else if form.name == "skinny_subgroup" {
             ("let k = task.begin + 8u * local;", 8 * form.workgroup_size)
         } else {

@@ -174,6 +174,8 @@ impl<'a> Analysis<'a> {
                     flow && value.is_none_or(|value| self.is_uniform(frame, value));
                 Left { function: !flow, ..Left::default() }
             }
+            // naga itself wants all invocations at these.
+            Statement::CooperativeStore { .. } => Left::default(),
             other => panic!("a statement that this analysis does not know: {other:?}"),
         }
     }
