@@ -71,7 +71,6 @@ fn commands(
     let measure = LossGradient::new(&x, &target, &loss).with_delta(Some(&outputs));
     let [b, c] = [hidden, inputs].map(|columns| kernels.zeros("bias gradient", 1, columns));
     let (b, c) = (b?, c?);
-    let partials = random(kernels, 1, 1024, 4)?;
     let accumulate = Accumulate::Overwrite;
     let backward = Backward {
         code: &h,

@@ -4,13 +4,14 @@
 // lie, in parameter_set.wgsl.
 //
 // The step count t lives on the GPU, so that recording a step writes nothing: each workgroup keeps
-// its own copy, a unit of the state, which its first invocation alone reads and raises. No two
+// its own copy, a unit of the state behind the first moments, which its first invocation alone reads and raises. No two
 // invocations touch one copy, so the count needs neither an atomic nor a dispatch of its own.
 //
 // Needs scalar.wgsl or vector.wgsl, matrix.wgsl, parameter_set.wgsl and adam_rule.wgsl before it.
 // Tests: adam.rs, training.rs, known_answers.rs.
 
 @group(0) @binding(1) var<uniform> settings: AdamSettings;
+@group(0) @binding(9) var<storage, read_write> second_moments: array<vec4<u32>>;
 
 // 1 − β₁ᵗ and 1 − β₂ᵗ, for the whole workgroup.
 var<workgroup> corrections: vec2<f32>;
@@ -23,8 +24,8 @@ fn adam(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     }
     let units = parameters.end_2 * 256u;
     if local == 0u {
-        let step = state[2u * units + group].x + 1u;
-        state[2u * units + group] = vec4<u32>(step, 0u, 0u, 0u);
+        let step = state[units + group].x + 1u;
+        state[units + group] = vec4<u32>(step, 0u, 0u, 0u);
         corrections = adam_corrections(settings, step);
     }
     workgroupBarrier();
@@ -38,9 +39,10 @@ fn adam(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     }
     let unit = group * 256u + local;
     let quads = quads_of(share);
-    let old = AdamQuad(quads.value, moment(unit), moment(units + unit));
+    let second_moment = bitcast<vec4<f32>>(second_moments[unit]);
+    let old = AdamQuad(quads.value, moment(unit), second_moment);
     let new_quad = adam_step(settings, corrections, old, quads.gradient);
     store_moment(unit, new_quad.first_moment);
-    store_moment(units + unit, new_quad.second_moment);
+    second_moments[unit] = bitcast<vec4<u32>>(new_quad.second_moment);
     store_value(share, new_quad.value);
 }

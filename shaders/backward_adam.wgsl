@@ -7,8 +7,8 @@
 // counts, which are only read here.
 //
 // The weight is the first parameter of its set, so the quad that is `index`-th row by row has its
-// moments in units index and units+index of the state, and its workgroup's count in unit
-// 2·units + index/256 (parameter_set.wgsl).
+// moments in unit `index` of the state and of the second moments, and its workgroup's count in unit
+// units + index/256 of the state (parameter_set.wgsl).
 //
 // Needs scalar.wgsl or vector.wgsl, matrix.wgsl, product.wgsl, a strategy's files, weight_gradient.wgsl
 // and adam_rule.wgsl before it.
@@ -36,6 +36,7 @@ struct Parameters {
 @group(0) @binding(6) var<storage, read_write> value: array<Word>;
 @group(0) @binding(7) var<storage, read_write> state: array<vec4<u32>>;
 @group(0) @binding(8) var<storage, read_write> scratch: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read_write> second_moments: array<vec4<u32>>;
 
 fn value_quad(row: u32, column: u32) -> vec4<f32> {
     let at = place(parameters.value, row, column);
@@ -60,13 +61,13 @@ fn finish(row: u32, column: u32, sum: vec4<f32>, terms: vec4<f32>) {
     let quads_wide = (parameters.value.columns + 3u) / 4u;
     let index = row * quads_wide + column / 4u;
     let units = parameters.units;
-    let step = state[2u * units + index / 256u].x + 1u;
+    let step = state[units + index / 256u].x + 1u;
     let first_moment = bitcast<vec4<f32>>(state[index]);
-    let second_moment = bitcast<vec4<f32>>(state[units + index]);
+    let second_moment = bitcast<vec4<f32>>(second_moments[index]);
     let old = AdamQuad(value_quad(row, column), first_moment, second_moment);
     let new_quad = adam_step(settings, adam_corrections(settings, step), old, sum);
     state[index] = bitcast<vec4<u32>>(new_quad.first_moment);
-    state[units + index] = bitcast<vec4<u32>>(new_quad.second_moment);
+    second_moments[index] = bitcast<vec4<u32>>(new_quad.second_moment);
     store_value(row, column, new_quad.value);
 }
 

@@ -5,15 +5,16 @@
 // one parameter, and branches on which it is are uniform. An invocation takes one quad, a workgroup
 // of 256 a run of 256 quads of its parameter, counted row by row.
 //
-// Three values, three gradients and one state are seven storage buffers; WebGPU promises eight.
+// Three values, three gradients and one or two buffers of state are up to eight storage buffers; WebGPU
+// promises eight.
 // Parameter 0 alone is bound in words and decides between scalar.wgsl and vector.wgsl, the others are
 // bound as single values in both: an odd bias leaves the weight its 16-byte words.
 //
 // The state is the optimizer's own buffer, in units of 16 bytes. They are integers, so that no step
-// count passes through a float. Unit 256·group + local is the invocation's quad of the first moment;
-// that of the second lies 256·end_2 units on; behind all moments each workgroup has one unit for its
-// count. A kernel uses as many of these as it has moments and counts. What a parameter's last
-// workgroup has left over is never touched.
+// count passes through a float. Unit 256·group + local is the invocation's quad of the first moment, or
+// of the velocity; behind these each workgroup has one unit for its count, where a kernel counts. A
+// second moment has a buffer of its own, so that neither exceeds a binding before the weight does. What
+// a parameter's last workgroup has left over is never touched.
 //
 // Needs scalar.wgsl or vector.wgsl and matrix.wgsl before it.
 // Tests: sgd.rs, adam.rs.

@@ -853,9 +853,9 @@ fn a_buffer_over_the_limit_is_refused() {
         expect_error("velocities", result, over("velocities", 17 << 12));
         let result = SgdState::new(kernels, &[&column(4096), &column(1)]);
         expect_error("velocities", result, over("velocities", 17 << 12));
-        AdamState::new(kernels, &[&column(7 * 256)]).expect("fits");
-        let result = AdamState::new(kernels, &[&column(5 * 256), &column(1), &column(257)]);
-        expect_error("moments", result, over("moments", 8 * (2 * 4096 + 16)));
+        AdamState::new(kernels, &[&column(15 * 256)]).expect("fits");
+        let result = AdamState::new(kernels, &[&column(13 * 256), &column(1), &column(257)]);
+        expect_error("moments", result, over("first moments", 16 * (4096 + 16)));
     });
 }
 
@@ -1413,21 +1413,23 @@ fn a_state_that_is_an_operand_of_its_own_update_is_refused() {
         let other = kernels.zeros("m", 2, 4).unwrap();
         let sgd = SgdState::new(kernels, &[&other]).unwrap();
         let adam = AdamState::new(kernels, &[&other]).unwrap();
-        let check = |kept: &Matrix, update: &dyn Fn(&[ParameterUpdate<'_>]) -> Error| {
+        let check = |state, kept: &Matrix, update: &dyn Fn(&[ParameterUpdate<'_>]) -> Error| {
             let error = update(&[ParameterUpdate { value: &other, gradient: kept }]);
             let gradient = "parameters[0].gradient";
-            assert_eq!(error, Error::Aliased { output: "state", other: gradient });
+            assert_eq!(error, Error::Aliased { output: state, other: gradient });
             let error = update(&[ParameterUpdate { value: kept, gradient: &other }]);
             let value = "parameters[0].value";
-            assert_eq!(error, Error::Aliased { output: value, other: "state" });
+            assert_eq!(error, Error::Aliased { output: value, other: state });
         };
-        check(&sgd.velocities()[0], &|parameters| {
+        check("state", &sgd.velocities()[0], &|parameters| {
             let result = kernels.sgd(&SgdUpdate { parameters, state: Some(&sgd), settings });
             expect_any_error("sgd", result)
         });
         let moments = &adam.moments()[0];
-        for kept in [moments.first_moment(), moments.second_moment()] {
-            check(kept, &|parameters| {
+        for (state, kept) in
+            [("state", moments.first_moment()), ("second_moments", moments.second_moment())]
+        {
+            check(state, kept, &|parameters| {
                 let result = kernels.adam(&AdamUpdate { parameters, state: &adam, settings });
                 expect_any_error("adam", result)
             });

@@ -64,7 +64,8 @@ impl Formula {
             add(Part::Gradients, at_least_16(4 * values(parameter)));
             groups += quads(parameter).div_ceil(QUADS_OF_GROUP);
         }
-        add(Part::Moments, 16 * (2 * QUADS_OF_GROUP + 1) * groups);
+        add(Part::Moments, 16 * (QUADS_OF_GROUP + 1) * groups);
+        add(Part::Moments, 16 * QUADS_OF_GROUP * groups);
         for activation in [h, h, x] {
             add(Part::Activations, at_least_16(4 * values(activation)));
         }

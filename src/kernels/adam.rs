@@ -12,7 +12,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "adam",
     sources: &[MATRIX, shader::PARAMETER_SET, shader::ADAM_RULE, shader::ADAM],
     forms: &[&Form::only(INVOCATIONS, 8)],
-    groups: &[&parameter_set::bindings(SETTINGS)],
+    groups: &[&parameter_set::bindings_with_second(SETTINGS)],
     overrides: &[],
 };
 
@@ -129,14 +129,14 @@ impl AdamSettings {
     }
 }
 
-/// The moments and step counts of a set of up to three parameters, zero at first: one buffer.
-///
-/// It is bound as a whole, which [`wgpu::Limits::max_storage_buffer_binding_size`] bounds: it takes
-/// 8 bytes and a little for each value of the parameters, so the limit's default of 128 MiB is
-/// enough for 16 million.
+/// The moments and step counts of a set of up to three parameters, zero at first: one buffer for the first
+/// moments and the counts, one for the second moments. Each is bound as a whole, which
+/// [`wgpu::Limits::max_storage_buffer_binding_size`] bounds; it takes a little more than the parameters.
 #[derive(Debug, Clone)]
 pub struct AdamState {
+    /// First moments and step counts.
     set: SetState,
+    second: SetState,
     moments: Vec<AdamMoments>,
 }
 
@@ -155,17 +155,26 @@ impl AdamState {
     ///
     /// [`Error::TooManyParameters`] for more than three, and as [`Kernels::zeros`].
     pub fn new(kernels: &Kernels, parameters: &[&Matrix]) -> Result<Self> {
-        let set = SetState::new(kernels, "moments", parameters, 2, true)?;
+        let set = SetState::new(kernels, "first moments", parameters, true)?;
+        let second = SetState::new(kernels, "second moments", parameters, false)?;
         let moments = set.parts().map(|part| {
-            let [first_moment, second_moment] = [set.moment(part, 0)?, set.moment(part, 1)?];
+            let [first_moment, second_moment] = [set.moment(part)?, second.moment(part)?];
             Ok(AdamMoments { first_moment, second_moment, steps: set.steps(part)? })
         });
         let moments = moments.collect::<Result<_>>()?;
-        Ok(Self { set, moments })
+        Ok(Self { set, second, moments })
     }
 
     pub(super) fn set(&self) -> &SetState {
         &self.set
+    }
+
+    pub(super) fn second(&self) -> &SetState {
+        &self.second
+    }
+
+    fn both(&self) -> [Option<&SetState>; 2] {
+        [Some(&self.set), Some(&self.second)]
     }
 
     /// The moments of each parameter, in the order of [`AdamState::new`].
@@ -215,7 +224,7 @@ impl Kernels {
     /// [`Error::TooManyParameters`] for more than three, [`Error::Incompatible`] for a state of
     /// another number of parameters, and as all kernels: see [`Kernels`].
     pub fn adam(&self, call: &AdamUpdate<'_>) -> Result<Commands> {
-        self.update(&SHADER, Which::All, call.parameters, Some(&call.state.set), call.settings)
+        self.update(&SHADER, Which::All, call.parameters, call.state.both(), call.settings)
     }
 
     /// The same for all but the first parameter, which [`Kernels::backward_adam`] has updated just
@@ -225,7 +234,7 @@ impl Kernels {
     ///
     /// As [`Kernels::adam`].
     pub fn adam_rest(&self, call: &AdamUpdate<'_>) -> Result<Commands> {
-        let state = Some(&call.state.set);
+        let state = call.state.both();
         self.update(&SHADER, Which::AllButFirst, call.parameters, state, call.settings)
     }
 }

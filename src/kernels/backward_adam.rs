@@ -6,7 +6,7 @@ use super::core::Kernels;
 use super::operands::View;
 use super::product::Product;
 use super::strategy::BACKWARD_FORMS;
-use super::weight_gradient::{Factors, WeightUpdate, update_bindings};
+use super::weight_gradient::{Factors, WeightUpdate, update_bindings_with_second};
 use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::shader::{self, MATRIX, PRODUCT, Shader, WEIGHT_GRADIENT, uniform};
@@ -15,7 +15,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "backward_adam",
     sources: &[MATRIX, PRODUCT, WEIGHT_GRADIENT, shader::ADAM_RULE, shader::BACKWARD_ADAM],
     forms: BACKWARD_FORMS,
-    groups: &[&update_bindings(Parameters::FIELDS, SETTINGS)],
+    groups: &[&update_bindings_with_second(Parameters::FIELDS, SETTINGS)],
     overrides: &[],
 };
 
@@ -59,7 +59,8 @@ impl Kernels {
     pub fn backward_adam(&self, call: &BackwardAdam<'_>) -> Result<Commands> {
         let set = call.state.set();
         set.expect_first(call.value)?;
-        let (state, units) = (Some(set.matrix()), set.units() as u32);
+        let (state, units) =
+            ([Some(set.matrix()), Some(call.state.second().matrix())], set.units() as u32);
         let update = WeightUpdate {
             shader: &SHADER,
             factors: &call.factors,
@@ -75,7 +76,7 @@ impl Kernels {
                 input,
                 value,
                 product,
-                units: units,
+                units,
                 padding_0: 0,
                 padding_1: 0,
                 padding_2: 0,

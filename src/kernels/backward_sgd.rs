@@ -60,7 +60,7 @@ impl Kernels {
         if let Some(state) = call.state {
             state.set().expect_first(call.value)?;
         }
-        let state = call.state.map(|state| state.set().matrix());
+        let state = [call.state.map(|state| state.set().matrix()), None];
         let update = WeightUpdate {
             shader: &SHADER,
             factors: &call.factors,
@@ -76,7 +76,7 @@ impl Kernels {
                 input,
                 value,
                 product,
-                has_momentum: u32::from(state.is_some()),
+                has_momentum: u32::from(state[0].is_some()),
                 padding_0: 0,
                 padding_1: 0,
                 padding_2: 0,

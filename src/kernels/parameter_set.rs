@@ -46,6 +46,12 @@ pub(super) const fn bindings(settings: &'static [Field]) -> [Binding; 9] {
     ]
 }
 
+/// The same with second moments.
+pub(super) const fn bindings_with_second(settings: &'static [Field]) -> [Binding; 10] {
+    let [a, b, c, d, e, f, g, h, i] = bindings(settings);
+    [a, b, c, d, e, f, g, h, i, Binding { name: "second_moments", access: Access::WriteValues }]
+}
+
 /// What values, gradients and their shares of a state are called in a call.
 pub(crate) const VALUES: [&str; MOST_PARAMETERS] =
     ["parameters[0].value", "parameters[1].value", "parameters[2].value"];
@@ -77,9 +83,8 @@ pub struct ParameterUpdate<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct SetState {
     matrix: Matrix,
-    /// Workgroups of the set, and moments of a parameter.
+    /// Workgroups of the set.
     groups: u64,
-    moments: u64,
     parts: Vec<Part>,
 }
 
@@ -92,12 +97,11 @@ pub(super) struct Part {
 }
 
 impl SetState {
-    /// A zeroed state with so many moments, and a step count for each workgroup if `counted`.
+    /// A zeroed moment, with a step count for each workgroup behind it if `counted`.
     pub(super) fn new(
         kernels: &Kernels,
         label: &'static str,
         parameters: &[&Matrix],
-        moments: u64,
         counted: bool,
     ) -> Result<Self> {
         expect_set(parameters.len())?;
@@ -108,10 +112,10 @@ impl SetState {
             Part { shape: parameter.shape(), begin, groups }
         };
         let parts = parameters.iter().map(part).collect();
-        let values = end * (moments * u64::from(INVOCATIONS) + u64::from(counted)) * UNIT;
+        let values = end * (u64::from(INVOCATIONS) + u64::from(counted)) * UNIT;
         expect_countable(label, values)?;
         let matrix = kernels.zeros(label, 1, values as u32)?;
-        Ok(Self { matrix, groups: end, moments, parts })
+        Ok(Self { matrix, groups: end, parts })
     }
 
     /// The buffer, whole.
@@ -140,10 +144,10 @@ impl SetState {
         self.parts.iter()
     }
 
-    /// A parameter's moment, counted from 0, in the shape of the parameter.
-    pub(super) fn moment(&self, part: &Part, index: u64) -> Result<Matrix> {
+    /// A parameter's moment, in the shape of the parameter.
+    pub(super) fn moment(&self, part: &Part) -> Result<Matrix> {
         let [rows, columns] = part.shape;
-        let unit = (index * self.groups + part.begin) * u64::from(INVOCATIONS);
+        let unit = part.begin * u64::from(INVOCATIONS);
         let layout = Layout {
             offset: unit * UNIT,
             // Only without rows can there be so many columns that this goes over.
@@ -155,7 +159,7 @@ impl SetState {
 
     /// A parameter's step counts: one for each workgroup, below each other.
     pub(super) fn steps(&self, part: &Part) -> Result<Matrix> {
-        let unit = self.moments * self.groups * u64::from(INVOCATIONS) + part.begin;
+        let unit = self.groups * u64::from(INVOCATIONS) + part.begin;
         let layout = Layout {
             offset: unit * UNIT,
             row_stride: UNIT as u32,
@@ -180,14 +184,14 @@ impl Kernels {
         shader: &'static Shader,
         which: Which,
         parameters: &[ParameterUpdate<'_>],
-        state: Option<&SetState>,
+        state: [Option<&SetState>; 2],
         settings: &wgpu::Buffer,
     ) -> Result<Commands> {
         expect_set(parameters.len())?;
         for (name, parameter) in GRADIENTS.into_iter().zip(parameters) {
             expect_shape(name, parameter.gradient, parameter.value.shape())?;
         }
-        if let Some(state) = state {
+        for state in state.into_iter().flatten() {
             expect_state(state, parameters)?;
         }
         let prepared = self.prepare_update(shader, which, parameters, state, settings);
@@ -200,21 +204,24 @@ impl Kernels {
         shader: &'static Shader,
         which: Which,
         parameters: &[ParameterUpdate<'_>],
-        state: Option<&SetState>,
+        state: [Option<&SetState>; 2],
         settings: &wgpu::Buffer,
     ) -> Result<Commands> {
         let [a, b, c] = [0, 1, 2].map(|index| parameters.get(index));
         let [gradient_0, gradient_1, gradient_2] = [a, b, c].map(|p| Some(p?.gradient));
         let gradient_0 = gradient_0.filter(|_| which == Which::All);
         let values @ [value_0, value_1, value_2] = [a, b, c].map(|p| Some(p?.value));
-        let state = state.map(|state| &state.matrix);
-        let operands = [gradient_0, gradient_1, gradient_2, value_0, value_1, value_2, state];
+        let [state, second] = state.map(|state| state.map(|state| &state.matrix));
+        // A kernel without second moments has no binding for the last.
+        let operands =
+            [gradient_0, gradient_1, gradient_2, value_0, value_1, value_2, state, second];
         let operands = self.check(shader, operands)?;
         let [groups_0, groups_1, groups_2] = values.map(|value| value.map_or(0, groups));
         let [end_0, end_1] = [groups_0, groups_0 + groups_1];
         let end_2 = end_1 + groups_2;
         let workgroups = self.workgroups(shader, end_2)?;
-        let [gradient_0, gradient_1, gradient_2, value_0, value_1, value_2, state] = operands.views;
+        let [gradient_0, gradient_1, gradient_2, value_0, value_1, value_2, state, _] =
+            operands.views;
         let uniform = Parameters {
             gradient_0,
             gradient_1,

@@ -112,8 +112,8 @@ impl SgdState {
     ///
     /// [`Error::TooManyParameters`] for more than three, and as [`Kernels::zeros`].
     pub fn new(kernels: &Kernels, parameters: &[&Matrix]) -> Result<Self> {
-        let set = SetState::new(kernels, "velocities", parameters, 1, false)?;
-        let velocities = set.parts().map(|part| set.moment(part, 0)).collect::<Result<_>>()?;
+        let set = SetState::new(kernels, "velocities", parameters, false)?;
+        let velocities = set.parts().map(|part| set.moment(part)).collect::<Result<_>>()?;
         Ok(Self { set, velocities })
     }
 
@@ -148,7 +148,7 @@ impl Kernels {
     /// another number of parameters, and as all kernels: see [`Kernels`].
     pub fn sgd(&self, call: &SgdUpdate<'_>) -> Result<Commands> {
         let state = call.state.map(|state| &state.set);
-        self.update(&SHADER, Which::All, call.parameters, state, call.settings)
+        self.update(&SHADER, Which::All, call.parameters, [state, None], call.settings)
     }
 
     /// The same for all but the first parameter, which [`Kernels::backward_sgd`] has updated: its
@@ -159,6 +159,6 @@ impl Kernels {
     /// As [`Kernels::sgd`].
     pub fn sgd_rest(&self, call: &SgdUpdate<'_>) -> Result<Commands> {
         let state = call.state.map(|state| &state.set);
-        self.update(&SHADER, Which::AllButFirst, call.parameters, state, call.settings)
+        self.update(&SHADER, Which::AllButFirst, call.parameters, [state, None], call.settings)
     }
 }

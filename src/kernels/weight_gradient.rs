@@ -43,12 +43,21 @@ pub(super) const fn update_bindings(
     ]
 }
 
+/// The same with second moments.
+pub(super) const fn update_bindings_with_second(
+    parameters: &'static [Field],
+    settings: &'static [Field],
+) -> [Binding; 10] {
+    let [a, b, c, d, e, f, g, h, i] = update_bindings(parameters, settings);
+    [a, b, c, d, e, f, g, h, i, Binding { name: "second_moments", access: Access::WriteValues }]
+}
+
 /// A kernel that updates the weight with its gradient.
 pub(super) struct WeightUpdate<'a> {
     pub(super) shader: &'static Shader,
     pub(super) factors: &'a Factors<'a>,
     pub(super) value: &'a Matrix,
-    pub(super) state: Option<&'a Matrix>,
+    pub(super) state: [Option<&'a Matrix>; 2],
     pub(super) settings: &'a wgpu::Buffer,
 }
 
@@ -95,9 +104,12 @@ impl Kernels {
         let scratch = self.scratch(&plan, 0)?;
         let [code, output_delta, code_delta, input] = call.factors.operands();
         let value = Some(call.value);
-        let operands = [code, output_delta, code_delta, input, value, call.state, scratch.as_ref()];
+        let [state, second] = call.state;
+        // A kernel without second moments has no binding for the last.
+        let operands =
+            [code, output_delta, code_delta, input, value, state, scratch.as_ref(), second];
         let operands = self.check(call.shader, operands)?;
-        let [code, output_delta, code_delta, input, value, _, _] = operands.views;
+        let [code, output_delta, code_delta, input, value, _, _, _] = operands.views;
         let views = [code, output_delta, code_delta, input, value];
         let product = ProductCall {
             shader: call.shader,
