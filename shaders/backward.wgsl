@@ -32,23 +32,31 @@ struct Parameters {
 @group(0) @binding(5) var<storage, read_write> gradient: array<Word>;
 @group(0) @binding(6) var<storage, read_write> scratch: array<vec4<f32>>;
 
-fn gradient_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.gradient, row, column);
+struct Terms {
+    gradient: View,
+    add: bool,
+}
+
+fn terms_of(column: u32) -> Terms {
+    return Terms(parameters.gradient, parameters.add != 0u);
+}
+
+fn gradient_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(gradient[at.x]);
     }
     return vec4<f32>(first(gradient[at.x]), first(gradient[at.y]), first(gradient[at.z]), first(gradient[at.w]));
 }
 
-fn finish(row: u32, column: u32, sum: vec4<f32>, terms: vec4<f32>) {
+fn finish(row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
+    let at = place(terms.gradient, row, column);
     var values = sum;
-    if parameters.add != 0u {
-        values += gradient_quad(row, column);
+    if terms.add {
+        values += gradient_at(at);
     }
-    let at = place(parameters.gradient, row, column);
     gradient[at.x] = word(values);
     if WIDTH == 1u {
-        let within = inside(parameters.gradient, row, column);
+        let within = inside(terms.gradient, row, column);
         if within.y { gradient[at.y] = word(values.yyyy); }
         if within.z { gradient[at.z] = word(values.zzzz); }
         if within.w { gradient[at.w] = word(values.wwww); }

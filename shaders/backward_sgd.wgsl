@@ -35,39 +35,47 @@ struct Parameters {
 @group(0) @binding(7) var<storage, read_write> state: array<vec4<u32>>;
 @group(0) @binding(8) var<storage, read_write> scratch: array<vec4<f32>>;
 
-fn value_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.value, row, column);
+struct Terms {
+    value: View,
+    has_momentum: bool,
+}
+
+fn terms_of(column: u32) -> Terms {
+    return Terms(parameters.value, parameters.has_momentum != 0u);
+}
+
+fn value_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(value[at.x]);
     }
     return vec4<f32>(first(value[at.x]), first(value[at.y]), first(value[at.z]), first(value[at.w]));
 }
 
-fn store_value(row: u32, column: u32, values: vec4<f32>) {
-    let at = place(parameters.value, row, column);
+fn store_value(view: View, row: u32, column: u32, values: vec4<f32>) {
+    let at = place(view, row, column);
     value[at.x] = word(values);
     if WIDTH == 1u {
-        let within = inside(parameters.value, row, column);
+        let within = inside(view, row, column);
         if within.y { value[at.y] = word(values.yyyy); }
         if within.z { value[at.z] = word(values.zzzz); }
         if within.w { value[at.w] = word(values.wwww); }
     }
 }
 
-fn finish(row: u32, column: u32, sum: vec4<f32>, terms: vec4<f32>) {
-    let quads_wide = (parameters.value.columns + 3u) / 4u;
+fn finish(row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
+    let quads_wide = (terms.value.columns + 3u) / 4u;
     let index = row * quads_wide + column / 4u;
-    let has_momentum = parameters.has_momentum != 0u;
+    let has_momentum = terms.has_momentum;
     var velocity = vec4<f32>();
     if has_momentum {
         velocity = bitcast<vec4<f32>>(state[index]);
     }
-    let old = SgdQuad(value_quad(row, column), velocity);
+    let old = SgdQuad(value_at(place(terms.value, row, column)), velocity);
     let new_quad = sgd_step(settings, has_momentum, old, sum);
     if has_momentum {
         state[index] = bitcast<vec4<u32>>(new_quad.velocity);
     }
-    store_value(row, column, new_quad.value);
+    store_value(terms.value, row, column, new_quad.value);
 }
 
 @compute @workgroup_size(INVOCATIONS)

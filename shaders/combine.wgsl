@@ -27,9 +27,9 @@ fn multiply(group: vec3<u32>, local: u32) {
     if row < product.rows {
         var sum = vec4<f32>();
         for (var part = 0u; part < product.parts; part++) {
-            sum += scratch[scratch_place(part, row, column)];
+            sum += scratch[scratch_place(part, product.rows, product.columns, row, column)];
         }
-        finish(row, column, sum, column_terms(column));
+        finish(row, column, sum, terms_of(column));
     }
     close(index);
 }

@@ -73,8 +73,8 @@ fn stage(task: Task, local: u32, k: u32, which: u32) {
     if local < 64u {
         let row = 4u * staged_quad(stager, LEFT_ACROSS);
         let depth = 4u * staged_depth(stager, LEFT_ACROSS);
-        let quads = left_quads(left_line(task.row + row), k + depth, which);
-        let block = left_block(quads, k + depth, which);
+        let quads = left_quads(left_line(task.row + row), k + depth, which, 0u);
+        let block = left_block(quads, k + depth, which, 0u);
         store_left(depth, row, block.a);
         store_left(depth + 1u, row, block.b);
         store_left(depth + 2u, row, block.c);
@@ -82,8 +82,8 @@ fn stage(task: Task, local: u32, k: u32, which: u32) {
     } else {
         let column = 4u * staged_quad(stager, RIGHT_ACROSS);
         let depth = 4u * staged_depth(stager, RIGHT_ACROSS);
-        let quads = right_quads(right_line(task.column + column), k + depth, which);
-        let block = right_block(quads, k + depth, which);
+        let quads = right_quads(right_line(task.column + column), k + depth, which, 0u);
+        let block = right_block(quads, k + depth, which, 0u);
         store_right(depth, column, block.a);
         store_right(depth + 1u, column, block.b);
         store_right(depth + 2u, column, block.c);
@@ -106,7 +106,7 @@ fn deliver_slice(task: Task, local: u32, row: u32) {
             sums_slice[4u * i + 3u],
         );
         let column = task.column + own_column;
-        deliver(task.part, task.row + own_row, column, values, terms_of(column));
+        deliver(task, task.row + own_row, column, values, terms_of(column));
     }
     workgroupBarrier();
 }

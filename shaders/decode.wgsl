@@ -18,8 +18,8 @@ fn right_line(column: u32) -> Line {
     return Line(along_line(parameters.weight, column));
 }
 
-fn right_quads(line: Line, k: u32, which: u32) -> Block {
-    let step = along_step(parameters.weight, k);
+fn right_quads(line: Line, k: u32, which: u32, order: u32) -> Block {
+    let step = along_step(parameters.weight, k, order);
     return Block(
         weight_at(line.at + step.x),
         weight_at(line.at + step.y),
@@ -28,8 +28,8 @@ fn right_quads(line: Line, k: u32, which: u32) -> Block {
     );
 }
 
-fn right_block(quads: Block, k: u32, which: u32) -> Block {
-    return unturned(quads, k, parameters.weight.rows);
+fn right_block(quads: Block, k: u32, which: u32, order: u32) -> Block {
+    return unturned(quads, k, parameters.weight.rows, order);
 }
 
 @compute @workgroup_size(INVOCATIONS)

@@ -16,7 +16,7 @@ fn right_line(hidden: u32) -> Line {
     return Line(across_line(parameters.weight, hidden));
 }
 
-fn right_quads(line: Line, k: u32, which: u32) -> Block {
+fn right_quads(line: Line, k: u32, which: u32, order: u32) -> Block {
     let step = across_step(parameters.weight, k);
     return Block(
         weight_at(vec4<u32>(line.at.x) + step),
@@ -26,7 +26,7 @@ fn right_quads(line: Line, k: u32, which: u32) -> Block {
     );
 }
 
-fn right_block(quads: Block, k: u32, which: u32) -> Block {
+fn right_block(quads: Block, k: u32, which: u32, order: u32) -> Block {
     return turned(quads, k, parameters.weight.columns);
 }
 

@@ -3,22 +3,54 @@
 // For drivers that run shaders on the CPU: there a barrier turns a shader into coroutines, whose
 // variables live in memory, workgroup memory is no faster than any other, every load is done lane
 // by lane, and arithmetic is cheap. So a workgroup is one vector of eight lanes that computes a
-// tile of 32×32 sums: lane `local` owns the columns 4·local…4·local+3 of all 32 rows, in 32 vec4.
-// Four k at a time it loads its right block, and the left blocks of the rows come by
-// `multiply_rows`: from the other lanes (lanes_subgroup.wgsl) or each loaded by itself
+// tile of TILE_ROWS×32 sums: lane `local` owns the columns 4·local…4·local+3 of all rows, in a vec4
+// each. Four k at a time it loads its right block, and the left blocks of 32 rows come by
+// `multiply_rows`: from the other lanes (lanes_rows.wgsl) or each loaded by itself
 // (lanes_alone.wgsl).
 //
-// The sums move up while they are delivered, four rows at a time: with variable indices they would
+// Of an operand that is contiguous along its rows or columns a block's four quads lie a row stride
+// apart, and neighbouring lanes' in one cache line. The lanes load them in different orders, each
+// beginning with another of the four k, so that the first load of all lanes touches all the lines
+// that the block needs: their misses overlap, which no prefetcher would hide at such strides.
+//
+// The sums move up while they are delivered, eight rows at a time: with variable indices they would
 // be kept in memory.
 //
-// Needs product.wgsl, and lanes_subgroup.wgsl or lanes_alone.wgsl.
+// Needs product.wgsl, and lanes_alone.wgsl, or lanes_rows.wgsl with lanes_subgroup.wgsl or
+// lanes_tall.wgsl.
 // Tests: encode.rs, decode.rs, backward.rs, with every strategy.
 
-const TILE_ROWS: u32 = 32u;
 const TILE_COLUMNS: u32 = 32u;
 const INVOCATIONS: u32 = 8u;
 
-var<private> sums: array<vec4<f32>, 32>;
+var<private> sums: array<vec4<f32>, TILE_ROWS>;
+
+// Which of a block's four k lane `local` loads first.
+fn order_of_left(local: u32) -> u32 {
+    return select(local & 3u, 0u, LEFT_ACROSS);
+}
+
+fn order_of_right(local: u32) -> u32 {
+    return select(local & 3u, 0u, RIGHT_ACROSS);
+}
+
+// The block in the order of k, from one that begins at the `order`-th of them and wraps around.
+fn straightened(block: Block, order: u32) -> Block {
+    let odd = vec4<bool>((order & 1u) != 0u);
+    let by_one = Block(
+        select(block.a, block.d, odd),
+        select(block.b, block.a, odd),
+        select(block.c, block.b, odd),
+        select(block.d, block.c, odd),
+    );
+    let far = vec4<bool>((order & 2u) != 0u);
+    return Block(
+        select(by_one.a, by_one.c, far),
+        select(by_one.b, by_one.d, far),
+        select(by_one.c, by_one.a, far),
+        select(by_one.d, by_one.b, far),
+    );
+}
 
 // Rows at…at+3: `left` has one quad of rows for each of four k, `right` the lane's columns.
 fn multiply_four_rows(at: u32, left: Block, right: Block) {
@@ -31,12 +63,30 @@ fn multiply_four_rows(at: u32, left: Block, right: Block) {
 
 fn reduce(task: Task, local: u32, column: u32, which: u32) {
     let rows = row_lines(task.row, local);
+    let far_rows = row_lines(task.row + 32u, local);
     let columns = right_line(column);
+    let order = order_of_right(local);
     let end = min(task.end, depth_of(which));
     for (var k = task.begin; k < end; k += 4u) {
-        let right = right_block(right_quads(columns, k, which), k, which);
-        multiply_rows(rows, k, which, right);
+        let loaded = right_block(right_quads(columns, k, which, order), k, which, order);
+        let right = straightened(loaded, order);
+        multiply_rows(0u, rows, local, k, which, right);
+        if TILE_ROWS > 32u {
+            multiply_rows(32u, far_rows, local, k, which, right);
+        }
     }
+}
+
+// The eight sums from `at` on take the place of those before them.
+fn move_up(at: u32) {
+    sums[at - 8u] = sums[at];
+    sums[at - 7u] = sums[at + 1u];
+    sums[at - 6u] = sums[at + 2u];
+    sums[at - 5u] = sums[at + 3u];
+    sums[at - 4u] = sums[at + 4u];
+    sums[at - 3u] = sums[at + 5u];
+    sums[at - 2u] = sums[at + 6u];
+    sums[at - 1u] = sums[at + 7u];
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
@@ -50,39 +100,24 @@ fn multiply(group: vec3<u32>, local: u32) {
         reduce(task, local, column, 1u);
     }
     let terms = terms_of(column);
-    for (var i = 0u; i < 32u; i += 8u) {
-        deliver(task.part, task.row + i, column, sums[0], terms);
-        deliver(task.part, task.row + i + 1u, column, sums[1], terms);
-        deliver(task.part, task.row + i + 2u, column, sums[2], terms);
-        deliver(task.part, task.row + i + 3u, column, sums[3], terms);
-        deliver(task.part, task.row + i + 4u, column, sums[4], terms);
-        deliver(task.part, task.row + i + 5u, column, sums[5], terms);
-        deliver(task.part, task.row + i + 6u, column, sums[6], terms);
-        deliver(task.part, task.row + i + 7u, column, sums[7], terms);
-        sums[0] = sums[8];
-        sums[1] = sums[9];
-        sums[2] = sums[10];
-        sums[3] = sums[11];
-        sums[4] = sums[12];
-        sums[5] = sums[13];
-        sums[6] = sums[14];
-        sums[7] = sums[15];
-        sums[8] = sums[16];
-        sums[9] = sums[17];
-        sums[10] = sums[18];
-        sums[11] = sums[19];
-        sums[12] = sums[20];
-        sums[13] = sums[21];
-        sums[14] = sums[22];
-        sums[15] = sums[23];
-        sums[16] = sums[24];
-        sums[17] = sums[25];
-        sums[18] = sums[26];
-        sums[19] = sums[27];
-        sums[20] = sums[28];
-        sums[21] = sums[29];
-        sums[22] = sums[30];
-        sums[23] = sums[31];
+    for (var i = 0u; i < TILE_ROWS; i += 8u) {
+        deliver(task, task.row + i, column, sums[0], terms);
+        deliver(task, task.row + i + 1u, column, sums[1], terms);
+        deliver(task, task.row + i + 2u, column, sums[2], terms);
+        deliver(task, task.row + i + 3u, column, sums[3], terms);
+        deliver(task, task.row + i + 4u, column, sums[4], terms);
+        deliver(task, task.row + i + 5u, column, sums[5], terms);
+        deliver(task, task.row + i + 6u, column, sums[6], terms);
+        deliver(task, task.row + i + 7u, column, sums[7], terms);
+        move_up(8u);
+        move_up(16u);
+        move_up(24u);
+        if TILE_ROWS > 32u {
+            move_up(32u);
+            move_up(40u);
+            move_up(48u);
+            move_up(56u);
+        }
     }
     close(task.index * INVOCATIONS + local);
 }

@@ -3,6 +3,8 @@
 // For devices without subgroups.
 // Tests: encode.rs, decode.rs, backward.rs, with every strategy.
 
+const TILE_ROWS: u32 = 32u;
+
 // The lines of all rows.
 struct RowLines {
     line_0: Line,
@@ -29,16 +31,16 @@ fn row_lines(row: u32, local: u32) -> RowLines {
 }
 
 fn rows_of(line: Line, k: u32, which: u32) -> Block {
-    return left_block(left_quads(line, k, which), k, which);
+    return left_block(left_quads(line, k, which, 0u), k, which, 0u);
 }
 
-fn multiply_rows(lines: RowLines, k: u32, which: u32, right: Block) {
-    multiply_four_rows(0u, rows_of(lines.line_0, k, which), right);
-    multiply_four_rows(4u, rows_of(lines.line_1, k, which), right);
-    multiply_four_rows(8u, rows_of(lines.line_2, k, which), right);
-    multiply_four_rows(12u, rows_of(lines.line_3, k, which), right);
-    multiply_four_rows(16u, rows_of(lines.line_4, k, which), right);
-    multiply_four_rows(20u, rows_of(lines.line_5, k, which), right);
-    multiply_four_rows(24u, rows_of(lines.line_6, k, which), right);
-    multiply_four_rows(28u, rows_of(lines.line_7, k, which), right);
+fn multiply_rows(at: u32, lines: RowLines, local: u32, k: u32, which: u32, right: Block) {
+    multiply_four_rows(at + 0u, rows_of(lines.line_0, k, which), right);
+    multiply_four_rows(at + 4u, rows_of(lines.line_1, k, which), right);
+    multiply_four_rows(at + 8u, rows_of(lines.line_2, k, which), right);
+    multiply_four_rows(at + 12u, rows_of(lines.line_3, k, which), right);
+    multiply_four_rows(at + 16u, rows_of(lines.line_4, k, which), right);
+    multiply_four_rows(at + 20u, rows_of(lines.line_5, k, which), right);
+    multiply_four_rows(at + 24u, rows_of(lines.line_6, k, which), right);
+    multiply_four_rows(at + 28u, rows_of(lines.line_7, k, which), right);
 }

@@ -72,16 +72,16 @@ fn input_at(at: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(first(input[at.x]), first(input[at.y]), first(input[at.z]), first(input[at.w]));
 }
 
-fn saved_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.saved, row, column);
+fn saved_quad(view: View, row: u32, column: u32) -> vec4<f32> {
+    let at = place(view, row, column);
     if WIDTH == 4u {
         return quad(saved[at.x]);
     }
     return vec4<f32>(first(saved[at.x]), first(saved[at.y]), first(saved[at.z]), first(saved[at.w]));
 }
 
-fn extra_quad(row: u32, column: u32) -> vec4<f32> {
-    let at = place(parameters.extra, row, column);
+fn extra_quad(view: View, row: u32, column: u32) -> vec4<f32> {
+    let at = place(view, row, column);
     if WIDTH == 4u {
         return quad(extra[at.x]);
     }
@@ -89,7 +89,7 @@ fn extra_quad(row: u32, column: u32) -> vec4<f32> {
 }
 
 // The bias is one row of plain f32 values, whatever the width: its offset counts f32.
-fn column_terms(column: u32) -> vec4<f32> {
+fn bias_quad(column: u32) -> vec4<f32> {
     if !present(parameters.bias) {
         return vec4<f32>();
     }
@@ -98,22 +98,42 @@ fn column_terms(column: u32) -> vec4<f32> {
     return vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
 }
 
-fn store_output(row: u32, column: u32, values: vec4<f32>) {
-    let at = place(parameters.output, row, column);
+struct Terms {
+    bias: vec4<f32>,
+    output: View,
+    saved: View,
+    extra: View,
+    preactivation: View,
+    scale: f32,
+}
+
+fn terms_of(column: u32) -> Terms {
+    return Terms(
+        bias_quad(column),
+        parameters.output,
+        parameters.saved,
+        parameters.extra,
+        parameters.preactivation,
+        parameters.scale,
+    );
+}
+
+fn store_output(view: View, row: u32, column: u32, values: vec4<f32>) {
+    let at = place(view, row, column);
     output[at.x] = word(values);
     if WIDTH == 1u {
-        let within = inside(parameters.output, row, column);
+        let within = inside(view, row, column);
         if within.y { output[at.y] = word(values.yyyy); }
         if within.z { output[at.z] = word(values.zzzz); }
         if within.w { output[at.w] = word(values.wwww); }
     }
 }
 
-fn store_preactivation(row: u32, column: u32, values: vec4<f32>) {
-    let at = place(parameters.preactivation, row, column);
+fn store_preactivation(view: View, row: u32, column: u32, values: vec4<f32>) {
+    let at = place(view, row, column);
     preactivation[at.x] = word(values);
     if WIDTH == 1u {
-        let within = inside(parameters.preactivation, row, column);
+        let within = inside(view, row, column);
         if within.y { preactivation[at.y] = word(values.yyyy); }
         if within.z { preactivation[at.z] = word(values.zzzz); }
         if within.w { preactivation[at.w] = word(values.wwww); }
@@ -141,7 +161,7 @@ fn left_quad(start: u32, k: u32) -> vec4<f32> {
     return select(vec4<f32>(), input_at(vec4<u32>(start) + across_step(parameters.input, k)), inside);
 }
 
-fn left_quads(line: Line, k: u32, which: u32) -> Block {
+fn left_quads(line: Line, k: u32, which: u32, order: u32) -> Block {
     let step = across_step(parameters.input, k);
     return Block(
         input_at(vec4<u32>(line.at.x) + step),
@@ -151,35 +171,35 @@ fn left_quads(line: Line, k: u32, which: u32) -> Block {
     );
 }
 
-fn left_block(quads: Block, k: u32, which: u32) -> Block {
+fn left_block(quads: Block, k: u32, which: u32, order: u32) -> Block {
     return turned(quads, k, parameters.input.columns);
 }
 
 // The invocation's part of the loss.
 var<private> measured: vec4<f32>;
 
-fn finish(row: u32, column: u32, sum: vec4<f32>, bias: vec4<f32>) {
+fn finish(row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
     var z = sum;
     if EPILOGUE == SLOPE {
         if GIVEN == 1u {
-            z += extra_quad(row, column);
+            z += extra_quad(terms.extra, row, column);
         }
         if ACTIVATION != IDENTITY {
-            z *= slope(saved_quad(row, column));
+            z *= slope(saved_quad(terms.saved, row, column));
         }
-        store_output(row, column, z);
+        store_output(terms.output, row, column, z);
         return;
     }
-    z += bias;
+    z += terms.bias;
     if GIVEN == 1u && EPILOGUE == ACTIVATE {
-        store_preactivation(row, column, z);
+        store_preactivation(terms.preactivation, row, column, z);
     }
     let y = activate(z);
     if EPILOGUE == ACTIVATE {
-        store_output(row, column, y);
+        store_output(terms.output, row, column, y);
         return;
     }
-    let wanted = extra_quad(row, column);
+    let wanted = extra_quad(terms.extra, row, column);
     var value: vec4<f32>;
     var delta: vec4<f32>;
     if EPILOGUE == SQUARED_ERROR {
@@ -189,8 +209,8 @@ fn finish(row: u32, column: u32, sum: vec4<f32>, bias: vec4<f32>) {
         value = cross_entropy_value(y, wanted);
         delta = cross_entropy_slope(y, wanted);
     }
-    measured += kept(parameters.output, row, column, value);
-    store_output(row, column, parameters.scale * delta * slope(saved_by(z, y)));
+    measured += kept(terms.output, row, column, value);
+    store_output(terms.output, row, column, terms.scale * delta * slope(saved_by(z, y)));
 }
 
 fn close(invocation: u32) {

@@ -65,9 +65,14 @@ fn along_line(view: View, column: u32) -> vec4<u32> {
     return vec4<u32>(view.offset) + across_step(view, column);
 }
 
-// A step that wraps around is within the matrix too.
-fn along_step(view: View, k: u32) -> vec4<u32> {
+// The four k of a block, beginning at the `order`-th and wrapping around.
+fn ordered(k: u32, order: u32) -> vec4<u32> {
+    return vec4<u32>(k) + ((vec4<u32>(0u, 1u, 2u, 3u) + vec4<u32>(order)) & vec4<u32>(3u));
+}
+
+// A step that overflows is within the matrix too.
+fn along_step(view: View, k: u32, order: u32) -> vec4<u32> {
     let stride = view.row_stride;
-    let starts = vec4<u32>(k * stride) + vec4<u32>(0u, stride, 2u * stride, 3u * stride);
+    let starts = ordered(k, order) * stride;
     return min(starts, vec4<u32>((view.rows - 1u) * stride));
 }

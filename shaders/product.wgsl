@@ -8,20 +8,24 @@
 //   REDUCTIONS                 how many products are added up: 1, or 2 for backward; `which` of them
 //   depth_of(which)            the length of its reduction
 //   left_line(row)             what of left's rows row…row+3 does not depend on k (matrix.wgsl)
-//   left_quads(line, k, which) left's four rows at k…k+3, as four quads as they lie in the buffer
-//   left_block(quads, k, which)    the same as a quad of rows for each of the four k
-//   right_line(column), right_quads(line, k, which), right_block(quads, k, which)
+//   left_quads(line, k, which, order)
+//                              left's four rows at k…k+3, as four quads as they lie in the buffer;
+//                              where that is a quad for each k, beginning at the `order`-th
+//   left_block(quads, k, which, order)
+//                              the same as a quad of rows for each of the four k
+//   right_line(column), right_quads(…), right_block(…)
 //                              the same for four columns of the right operand
 //   left_quad(line, k)         left's row line.at.x at k…k+3 (encode and decode, for skinny.wgsl)
 //   LEFT_ACROSS, RIGHT_ACROSS  whether the operand is contiguous along k in its buffer
-//   column_terms(column)       what four columns add to every row's sums, such as a bias
+//   Terms, terms_of(column)    what `finish` needs that is the same for all rows: the views it writes,
+//                              and what four columns add to every row's sums, such as a bias
 //   finish(row, column, sum, terms)
 //                              four neighbouring sums of a row, each delivered once
 //   close(invocation)          after an invocation's last `finish`
 //
 // Blocks are zero beyond the reduction's end; beyond the output's edge they hold anything, for sums
-// that nobody takes. A transposed access is a block that is not turned: nothing else. How the sums are computed is a matter of
-// the strategy, one file each, which defines `multiply(group, local)`:
+// that nobody takes. A transposed access is a block that is not turned: nothing else. How the sums are
+// computed is a matter of the strategy, one file each, which defines `multiply(group, local)`:
 //
 //   tile.wgsl     register tiles from slices in workgroup memory: GPUs
 //   lanes.wgsl    a tile in each subgroup's registers, no barrier: CPU drivers
@@ -75,16 +79,18 @@ fn turned(block: Block, k: u32, end: u32) -> Block {
             select(vec4<f32>(), turned.d, keep),
         );
     }
-    return unturned(turned, k, end);
+    return unturned(turned, k, end, 0u);
 }
 
-// A block of an operand that is contiguous along its rows or columns, from the quads of four k.
-fn unturned(block: Block, k: u32, end: u32) -> Block {
+// A block of an operand that is contiguous along its rows or columns, from the quads of four k, in
+// the same order.
+fn unturned(block: Block, k: u32, end: u32, order: u32) -> Block {
+    let keep = ordered(k, order) < vec4<u32>(end);
     return Block(
-        select(vec4<f32>(), block.a, vec4<bool>(k < end)),
-        select(vec4<f32>(), block.b, vec4<bool>(k + 1u < end)),
-        select(vec4<f32>(), block.c, vec4<bool>(k + 2u < end)),
-        select(vec4<f32>(), block.d, vec4<bool>(k + 3u < end)),
+        select(vec4<f32>(), block.a, vec4<bool>(keep.x)),
+        select(vec4<f32>(), block.b, vec4<bool>(keep.y)),
+        select(vec4<f32>(), block.c, vec4<bool>(keep.z)),
+        select(vec4<f32>(), block.d, vec4<bool>(keep.w)),
     );
 }
 
@@ -97,10 +103,12 @@ fn transposed(block: Block) -> Block {
     );
 }
 
-// What a workgroup computes: the tile at (row, column), over k from `begin` to below `end`, where no
-// reduction is over before.
+// What a workgroup computes: the tile at (row, column) of an output of `rows` by `columns`, over k from
+// `begin` to below `end`, where no reduction is over before.
 struct Task {
     index: u32,
+    rows: u32,
+    columns: u32,
     row: u32,
     column: u32,
     part: u32,
@@ -125,6 +133,8 @@ fn task_of(group: vec3<u32>) -> Task {
     let begin = part * product.span;
     return Task(
         index,
+        product.rows,
+        product.columns,
         place.x * TILE_ROWS,
         place.y * TILE_COLUMNS,
         part,
@@ -134,26 +144,20 @@ fn task_of(group: vec3<u32>) -> Task {
 }
 
 // Where a part's sum of the quad at (row, column) lies in `scratch`.
-fn scratch_place(part: u32, row: u32, column: u32) -> u32 {
-    let quads_wide = (parameters.product.columns + 3u) / 4u;
-    return (part * parameters.product.rows + row) * quads_wide + column / 4u;
+fn scratch_place(part: u32, rows: u32, columns: u32, row: u32, column: u32) -> u32 {
+    let quads_wide = (columns + 3u) / 4u;
+    return (part * rows + row) * quads_wide + column / 4u;
 }
 
-// What `deliver` takes for terms.
-fn terms_of(column: u32) -> vec4<f32> {
-    if PASS == PARTIAL {
-        return vec4<f32>();
-    }
-    return column_terms(column);
-}
-
-// Hands four sums over, to `finish` or to the second pass; those outside the output go nowhere.
-fn deliver(part: u32, row: u32, column: u32, sum: vec4<f32>, terms: vec4<f32>) {
-    if row >= parameters.product.rows || column >= parameters.product.columns {
+// Hands four sums over, to `finish` or to the second pass; those outside the output go nowhere. What
+// does not depend on the row comes by value: a CPU driver gathers every field of a uniform lane by
+// lane, each time that it is named.
+fn deliver(task: Task, row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
+    if row >= task.rows || column >= task.columns {
         return;
     }
     if PASS == PARTIAL {
-        scratch[scratch_place(part, row, column)] = sum;
+        scratch[scratch_place(task.part, task.rows, task.columns, row, column)] = sum;
     } else {
         finish(row, column, sum, terms);
     }

@@ -63,14 +63,14 @@ fn multiply(group: vec3<u32>, local: u32) {
     let end = min(task.end, depth_of(0u));
     for (var k = task.begin; k < end; k += 4u * DEPTH_LANES) {
         let at = k + 4u * depth_lane;
-        add_block(rows, at, right_block(right_quads(columns, at, 0u), at, 0u));
+        add_block(rows, at, right_block(right_quads(columns, at, 0u, 0u), at, 0u, 0u));
     }
     let terms = terms_of(column);
     // Row by row, the sums moving up, so that every index is a constant.
     for (var i = 0u; i < SKINNY_ROWS; i++) {
         let sum = over_depth_lanes(sums[0], column_lane, depth_lane);
         if depth_lane == 0u {
-            deliver(task.part, task.row + i, column, sum, terms);
+            deliver(task, task.row + i, column, sum, terms);
         }
         sums[0] = sums[1];
         sums[1] = sums[2];

@@ -54,8 +54,8 @@ fn multiply(group: vec3<u32>, local: u32) {
     let end = min(task.column + TILE_COLUMNS, parameters.product.columns);
     for (var column = task.column; column < end; column += 4u) {
         let line = right_line(column);
-        let first = right_block(right_quads(line, k, 0u), k, 0u);
-        let second = right_block(right_quads(line, k + 4u, 0u), k + 4u, 0u);
+        let first = right_block(right_quads(line, k, 0u, 0u), k, 0u, 0u);
+        let second = right_block(right_quads(line, k + 4u, 0u, 0u), k + 4u, 0u, 0u);
         var sum = sum_of(row_0, first, second);
         if SKINNY_ROWS > 1u {
             sum = select(sum, sum_of(row_1, first, second), local == 1u);
@@ -63,7 +63,7 @@ fn multiply(group: vec3<u32>, local: u32) {
             sum = select(sum, sum_of(row_3, first, second), local == 3u);
         }
         if local < SKINNY_ROWS {
-            deliver(task.part, task.row + local, column, sum, terms_of(column));
+            deliver(task, task.row + local, column, sum, terms_of(column));
         }
     }
     close(task.index * INVOCATIONS + local);

@@ -73,12 +73,12 @@ fn load(lines: Lines, local: u32, k: u32, which: u32) -> Staged {
     let right_k = k + 4u * staged_depth(local % TILE, RIGHT_ACROSS);
     var staged: Staged;
     if INVOCATIONS == TILE {
-        staged.left = left_quads(lines.left, left_k, which);
-        staged.right = right_quads(lines.right, right_k, which);
+        staged.left = left_quads(lines.left, left_k, which, 0u);
+        staged.right = right_quads(lines.right, right_k, which, 0u);
     } else if local < TILE {
-        staged.left = left_quads(lines.left, left_k, which);
+        staged.left = left_quads(lines.left, left_k, which, 0u);
     } else {
-        staged.left = right_quads(lines.right, right_k, which);
+        staged.left = right_quads(lines.right, right_k, which, 0u);
     }
     return staged;
 }
@@ -86,7 +86,7 @@ fn load(lines: Lines, local: u32, k: u32, which: u32) -> Staged {
 fn store_left(stager: u32, quads: Block, k: u32, which: u32) {
     let at = staged_quad(stager, LEFT_ACROSS);
     let depth = staged_depth(stager, LEFT_ACROSS);
-    let block = left_block(quads, k + 4u * depth, which);
+    let block = left_block(quads, k + 4u * depth, which, 0u);
     left_slice[depth][0][at] = block.a;
     left_slice[depth][1][at] = block.b;
     left_slice[depth][2][at] = block.c;
@@ -96,7 +96,7 @@ fn store_left(stager: u32, quads: Block, k: u32, which: u32) {
 fn store_right(stager: u32, quads: Block, k: u32, which: u32) {
     let at = staged_quad(stager, RIGHT_ACROSS);
     let depth = staged_depth(stager, RIGHT_ACROSS);
-    let block = right_block(quads, k + 4u * depth, which);
+    let block = right_block(quads, k + 4u * depth, which, 0u);
     right_slice[depth][0][at] = block.a;
     right_slice[depth][1][at] = block.b;
     right_slice[depth][2][at] = block.c;
@@ -202,19 +202,19 @@ fn multiply(group: vec3<u32>, local: u32) {
     let column = task.column + 4u * c;
     let terms = terms_of(column);
     if TILE == 32u {
-        deliver(task.part, row, column, sums[0], terms);
-        deliver(task.part, row + 1u, column, sums[1], terms);
-        deliver(task.part, row + 2u, column, sums[2], terms);
-        deliver(task.part, row + 3u, column, sums[3], terms);
+        deliver(task, row, column, sums[0], terms);
+        deliver(task, row + 1u, column, sums[1], terms);
+        deliver(task, row + 2u, column, sums[2], terms);
+        deliver(task, row + 3u, column, sums[3], terms);
     } else {
         let far_terms = terms_of(column + TILE / 2u);
         // Two rows at a time, the sums moving up, so that every index is a constant.
         for (var i = 0u; i < 4u; i++) {
             let at = row + i / 2u * (TILE / 2u) + i % 2u * 2u;
-            deliver(task.part, at, column, sums[0], terms);
-            deliver(task.part, at, column + TILE / 2u, sums[1], far_terms);
-            deliver(task.part, at + 1u, column, sums[2], terms);
-            deliver(task.part, at + 1u, column + TILE / 2u, sums[3], far_terms);
+            deliver(task, at, column, sums[0], terms);
+            deliver(task, at, column + TILE / 2u, sums[1], far_terms);
+            deliver(task, at + 1u, column, sums[2], terms);
+            deliver(task, at + 1u, column + TILE / 2u, sums[3], far_terms);
             sums[0] = sums[4];
             sums[1] = sums[5];
             sums[2] = sums[6];

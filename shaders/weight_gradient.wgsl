@@ -67,9 +67,9 @@ fn right_line(column: u32) -> Line {
 }
 
 // Four samples of Hᵀ, or of dZᵀ.
-fn left_quads(line: Line, k: u32, which: u32) -> Block {
+fn left_quads(line: Line, k: u32, which: u32, order: u32) -> Block {
     if which == DECODER {
-        let step = along_step(parameters.code, k);
+        let step = along_step(parameters.code, k, order);
         return Block(
             code_at(line.decoder + step.x),
             code_at(line.decoder + step.y),
@@ -77,7 +77,7 @@ fn left_quads(line: Line, k: u32, which: u32) -> Block {
             code_at(line.decoder + step.w),
         );
     }
-    let step = along_step(parameters.code_delta, k);
+    let step = along_step(parameters.code_delta, k, order);
     return Block(
         code_delta_at(line.encoder + step.x),
         code_delta_at(line.encoder + step.y),
@@ -86,14 +86,14 @@ fn left_quads(line: Line, k: u32, which: u32) -> Block {
     );
 }
 
-fn left_block(quads: Block, k: u32, which: u32) -> Block {
-    return unturned(quads, k, depth_of(which));
+fn left_block(quads: Block, k: u32, which: u32, order: u32) -> Block {
+    return unturned(quads, k, depth_of(which), order);
 }
 
 // Four samples of dA, or of X.
-fn right_quads(line: Line, k: u32, which: u32) -> Block {
+fn right_quads(line: Line, k: u32, which: u32, order: u32) -> Block {
     if which == DECODER {
-        let step = along_step(parameters.output_delta, k);
+        let step = along_step(parameters.output_delta, k, order);
         return Block(
             output_delta_at(line.decoder + step.x),
             output_delta_at(line.decoder + step.y),
@@ -101,7 +101,7 @@ fn right_quads(line: Line, k: u32, which: u32) -> Block {
             output_delta_at(line.decoder + step.w),
         );
     }
-    let step = along_step(parameters.input, k);
+    let step = along_step(parameters.input, k, order);
     return Block(
         input_at(line.encoder + step.x),
         input_at(line.encoder + step.y),
@@ -110,12 +110,8 @@ fn right_quads(line: Line, k: u32, which: u32) -> Block {
     );
 }
 
-fn right_block(quads: Block, k: u32, which: u32) -> Block {
-    return unturned(quads, k, depth_of(which));
-}
-
-fn column_terms(column: u32) -> vec4<f32> {
-    return vec4<f32>();
+fn right_block(quads: Block, k: u32, which: u32, order: u32) -> Block {
+    return unturned(quads, k, depth_of(which), order);
 }
 
 fn close(invocation: u32) {}

@@ -36,6 +36,8 @@ sources! {
     TILE_128 = "tile_128.wgsl";
     TILE = "tile.wgsl";
     LANES_SUBGROUP = "lanes_subgroup.wgsl";
+    LANES_TALL = "lanes_tall.wgsl";
+    LANES_ROWS = "lanes_rows.wgsl";
     LANES_ALONE = "lanes_alone.wgsl";
     LANES = "lanes.wgsl";
     SKINNY_GROUP = "skinny_group.wgsl";

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::commands::{Commands, Dispatch};
+use super::driver::most_iterations;
 use super::operands::{self, Operand, Operands, Slice};
 use super::strategy::{Choice, ProductShape, StrategyTable};
 use crate::element::ElementType;
@@ -537,14 +538,6 @@ fn expect_settings<const N: usize>(
         }
     }
     Ok(())
-}
-
-/// Mesa's software driver up to 22.3 silently leaves a shader's loops after 65,535 iterations in all.
-fn most_iterations(info: &wgpu::AdapterInfo) -> u64 {
-    let version = info.driver_info.split("Mesa ").nth(1);
-    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
-    let cut_short = info.name.contains("llvmpipe") && major.is_some_and(|major| major < 23);
-    if cut_short { 65_535 } else { u64::MAX }
 }
 
 /// A shader module without runtime checks.

@@ -17,6 +17,7 @@ mod commands;
 mod core;
 mod cross_entropy;
 mod decode;
+mod driver;
 mod elementwise;
 mod encode;
 mod linear;

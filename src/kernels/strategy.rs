@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::driver::is_old_llvmpipe;
 use crate::error::{Error, Result};
 use crate::shader::{
-    COMBINE, COOPERATIVE, Form, LANES, LANES_ALONE, LANES_SUBGROUP, Override, SKINNY, SKINNY_GROUP,
-    SKINNY_LANES, SKINNY_SUBGROUP, TILE, TILE_32, TILE_64, TILE_128,
+    COMBINE, COOPERATIVE, Form, LANES, LANES_ALONE, LANES_ROWS, LANES_SUBGROUP, LANES_TALL,
+    Override, SKINNY, SKINNY_GROUP, SKINNY_LANES, SKINNY_SUBGROUP, TILE, TILE_32, TILE_64,
+    TILE_128,
 };
 
 /// Values of `PASS`.
@@ -18,7 +20,7 @@ const PASS: Override = Override { name: "PASS", values: &[0, 1], alone: true };
 
 /// Rows that the skinny strategies take at a time, the default first.
 const GROUP_ROWS: &[u32] = &[4, 1, 16];
-const LANES_ROWS: &[u32] = &[4, 1];
+const FEW_ROWS: &[u32] = &[4, 1];
 
 const fn tile(
     name: &'static str,
@@ -40,15 +42,20 @@ const fn tile(
 static TILE_32_FORM: Form = tile("tile_32", &[TILE_32, TILE], 64, 32);
 static TILE_64_FORM: Form = tile("tile_64", &[TILE_64, TILE], 64, 64);
 static TILE_128_FORM: Form = tile("tile_128", &[TILE_128, TILE], 256, 128);
-static LANES_SUBGROUP_FORM: Form = Form {
-    name: "lanes_subgroup",
-    sources: &[LANES_SUBGROUP, LANES],
-    workgroup_size: 8,
-    workgroup_bytes: 0,
-    overrides: &[PASS],
-    features: wgpu::Features::SUBGROUP,
-    subgroup_size: Some(8),
-};
+const fn lanes(name: &'static str, sources: &'static [crate::shader::Source]) -> Form {
+    Form {
+        name,
+        sources,
+        workgroup_size: 8,
+        workgroup_bytes: 0,
+        overrides: &[PASS],
+        features: wgpu::Features::SUBGROUP,
+        subgroup_size: Some(8),
+    }
+}
+
+static LANES_SUBGROUP_FORM: Form = lanes("lanes_subgroup", &[LANES_SUBGROUP, LANES_ROWS, LANES]);
+static LANES_TALL_FORM: Form = lanes("lanes_tall", &[LANES_TALL, LANES_ROWS, LANES]);
 static LANES_ALONE_FORM: Form = Form {
     name: "lanes_alone",
     sources: &[LANES_ALONE, LANES],
@@ -72,7 +79,7 @@ static SKINNY_LANES_FORM: Form = Form {
     sources: &[SKINNY_LANES, SKINNY],
     workgroup_size: 8,
     workgroup_bytes: 8 * 16,
-    overrides: &[PASS, Override::free("SKINNY_ROWS", LANES_ROWS)],
+    overrides: &[PASS, Override::free("SKINNY_ROWS", FEW_ROWS)],
     features: wgpu::Features::empty(),
     subgroup_size: None,
 };
@@ -82,7 +89,7 @@ static SKINNY_SUBGROUP_FORM: Form = Form {
     sources: &[SKINNY_SUBGROUP],
     workgroup_size: 8,
     workgroup_bytes: 0,
-    overrides: &[PASS, Override::free("SKINNY_ROWS", LANES_ROWS)],
+    overrides: &[PASS, Override::free("SKINNY_ROWS", FEW_ROWS)],
     features: wgpu::Features::SUBGROUP,
     subgroup_size: Some(8),
 };
@@ -116,6 +123,7 @@ pub(super) const ENCODE_FORMS: &[&Form] = &[
     &TILE_64_FORM,
     &TILE_128_FORM,
     &LANES_SUBGROUP_FORM,
+    &LANES_TALL_FORM,
     &LANES_ALONE_FORM,
     &SKINNY_GROUP_FORM,
     &SKINNY_LANES_FORM,
@@ -129,6 +137,7 @@ pub(super) const DECODE_FORMS: &[&Form] = &[
     &TILE_64_FORM,
     &TILE_128_FORM,
     &LANES_SUBGROUP_FORM,
+    &LANES_TALL_FORM,
     &LANES_ALONE_FORM,
     &SKINNY_GROUP_FORM,
     &SKINNY_LANES_FORM,
@@ -143,6 +152,7 @@ pub(super) const BACKWARD_FORMS: &[&Form] = &[
     &TILE_64_FORM,
     &TILE_128_FORM,
     &LANES_SUBGROUP_FORM,
+    &LANES_TALL_FORM,
     &LANES_ALONE_FORM,
     &COOPERATIVE_FORM,
     &COMBINE_FORM,
@@ -161,7 +171,9 @@ pub enum Strategy {
     /// A tile of 32×32 in the registers of a subgroup of eight, without barriers: CPU drivers. Needs
     /// [`wgpu::Features::SUBGROUP`].
     LanesSubgroup,
-    /// The same without subgroups: each lane loads all rows.
+    /// The same with tiles of 64×32, for drivers that keep the sums of either in memory.
+    LanesTall,
+    /// As [`Strategy::LanesSubgroup`] without subgroups: each lane loads all rows.
     LanesAlone,
     /// Up to 16 rows, every weight read once; 32 invocations share a reduction. Encode and decode.
     SkinnyGroup,
@@ -179,11 +191,12 @@ pub enum Strategy {
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Tile32,
         Self::Tile64,
         Self::Tile128,
         Self::LanesSubgroup,
+        Self::LanesTall,
         Self::LanesAlone,
         Self::SkinnyGroup,
         Self::SkinnyLanes,
@@ -192,7 +205,7 @@ impl Strategy {
     ];
 
     /// The name that [`FromStr`] takes, and the stem of its file in `shaders/`: `tile_32`, `tile_64`,
-    /// `tile_128`, `lanes_subgroup`, `lanes_alone`, `skinny_group`, `skinny_lanes`,
+    /// `tile_128`, `lanes_subgroup`, `lanes_tall`, `lanes_alone`, `skinny_group`, `skinny_lanes`,
     /// `skinny_subgroup` or `cooperative`.
     pub fn name(self) -> &'static str {
         self.form().name
@@ -210,9 +223,11 @@ impl Strategy {
     /// Whether it was made for drivers that run shaders on the CPU.
     fn is_for_cpus(self) -> bool {
         match self {
-            Self::LanesSubgroup | Self::LanesAlone | Self::SkinnyLanes | Self::SkinnySubgroup => {
-                true
-            }
+            Self::LanesSubgroup
+            | Self::LanesTall
+            | Self::LanesAlone
+            | Self::SkinnyLanes
+            | Self::SkinnySubgroup => true,
             Self::Tile32 | Self::Tile64 | Self::Tile128 | Self::SkinnyGroup | Self::Cooperative => {
                 false
             }
@@ -235,6 +250,7 @@ impl Strategy {
             Self::Tile64 => &TILE_64_FORM,
             Self::Tile128 => &TILE_128_FORM,
             Self::LanesSubgroup => &LANES_SUBGROUP_FORM,
+            Self::LanesTall => &LANES_TALL_FORM,
             Self::LanesAlone => &LANES_ALONE_FORM,
             Self::SkinnyGroup => &SKINNY_GROUP_FORM,
             Self::SkinnyLanes => &SKINNY_LANES_FORM,
@@ -248,11 +264,12 @@ impl Strategy {
     pub fn tile(self, rows: u32) -> [u32; 2] {
         match self {
             Self::Tile32 | Self::LanesSubgroup | Self::LanesAlone => [32, 32],
+            Self::LanesTall => [64, 32],
             Self::Tile64 | Self::Cooperative => [64, 64],
             Self::Tile128 => [128, 128],
             Self::SkinnyGroup => [skinny_rows(rows, GROUP_ROWS), 32],
-            Self::SkinnySubgroup => [skinny_rows(rows, LANES_ROWS), 512],
-            Self::SkinnyLanes => [skinny_rows(rows, LANES_ROWS), 32],
+            Self::SkinnySubgroup => [skinny_rows(rows, FEW_ROWS), 512],
+            Self::SkinnyLanes => [skinny_rows(rows, FEW_ROWS), 32],
         }
     }
 
@@ -260,7 +277,7 @@ impl Strategy {
     pub fn step(self) -> u32 {
         match self {
             Self::Tile32 | Self::Tile64 | Self::Tile128 | Self::Cooperative => 16,
-            Self::LanesSubgroup | Self::LanesAlone | Self::SkinnyLanes => 4,
+            Self::LanesSubgroup | Self::LanesTall | Self::LanesAlone | Self::SkinnyLanes => 4,
             Self::SkinnyGroup => 128,
             Self::SkinnySubgroup => 64,
         }
@@ -388,6 +405,7 @@ impl fmt::Display for Choice {
 /// | device | product | strategy |
 /// | --- | --- | --- |
 /// | CPU driver | encode or decode with up to 4 rows | `skinny_lanes` |
+/// | Mesa's llvmpipe up to 22.3 | any other with 8 tiles of 64×32 or more, the last ones more than half full | `lanes_tall` with subgroups of eight |
 /// | CPU driver | any other | `lanes_subgroup` with subgroups of eight, else `lanes_alone` |
 /// | GPU | encode or decode with up to 16 rows | `skinny_group` |
 /// | GPU | 256 tiles of 128×128 or more | `tile_128` |
@@ -403,6 +421,8 @@ impl fmt::Display for Choice {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StrategyTable {
     is_cpu: bool,
+    /// Whether large tiles are as good as small ones, on a CPU driver.
+    likes_tall: bool,
     /// Whether the device can add the parts of a reduction up.
     can_split: bool,
     available: Vec<Strategy>,
@@ -416,6 +436,15 @@ pub struct StrategyTable {
 
 /// Tiles from which on the larger tile is taken, on a GPU.
 const ENOUGH_TILES: [(Strategy, u64); 2] = [(Strategy::Tile128, 256), (Strategy::Tile64, 128)];
+
+/// Tiles of [`Strategy::LanesTall`] from which on it is taken.
+const ENOUGH_TALL_TILES: u64 = 8;
+
+/// Whether there are enough tiles of 64 rows, and no more than half of the last ones is empty.
+fn fills_tall_tiles(product: &ProductShape) -> bool {
+    let last = product.rows % 64;
+    (last == 0 || last > 32) && product.tiles(Strategy::LanesTall) >= ENOUGH_TALL_TILES
+}
 
 /// The shortest part of a split reduction.
 const SHORTEST_PART: u32 = 512;
@@ -440,6 +469,7 @@ impl StrategyTable {
         let is_sure = |strategy: &Strategy| *strategy != Strategy::Cooperative;
         Self {
             is_cpu: info.device_type == wgpu::DeviceType::Cpu,
+            likes_tall: is_old_llvmpipe(&info),
             can_split,
             available: fitting.iter().copied().filter(is_sure).collect(),
             cooperative: fitting.contains(&Strategy::Cooperative),
@@ -552,8 +582,10 @@ impl StrategyTable {
         let first = |strategies: &[Strategy]| strategies.iter().copied().find(is_available);
         let wanted = if self.is_cpu {
             let skinny = [Strategy::SkinnySubgroup, Strategy::SkinnyLanes];
+            let tall = Some(Strategy::LanesTall)
+                .filter(|tall| self.likes_tall && is_available(tall) && fills_tall_tiles(product));
             let lanes = [Strategy::LanesSubgroup, Strategy::LanesAlone];
-            if product.rows <= 4 { first(&skinny) } else { None }.or_else(|| first(&lanes))
+            if product.rows <= 4 { first(&skinny) } else { tall }.or_else(|| first(&lanes))
         } else {
             let skinny = (product.rows <= 16).then_some(Strategy::SkinnyGroup);
             let large = ENOUGH_TILES.into_iter().filter(|(strategy, enough)| {

@@ -1,0 +1,14 @@
+//! What is known of drivers that their features and limits do not tell.
+
+/// Whether this is Mesa's software driver, llvmpipe, up to 22.3.
+pub(super) fn is_old_llvmpipe(info: &wgpu::AdapterInfo) -> bool {
+    let version = info.driver_info.split("Mesa ").nth(1);
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    info.name.contains("llvmpipe") && major.is_some_and(|major| major < 23)
+}
+
+/// Loop iterations of an invocation, in all, that the driver gets right; old llvmpipe leaves loops
+/// silently after as many.
+pub(super) fn most_iterations(info: &wgpu::AdapterInfo) -> u64 {
+    if is_old_llvmpipe(info) { 65_535 } else { u64::MAX }
+}
