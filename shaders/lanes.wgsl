@@ -13,7 +13,7 @@
 // beginning with another of the four k, so that the first load of all lanes touches all the lines
 // that the block needs: their misses overlap, which no prefetcher would hide at such strides.
 //
-// The sums move up while they are delivered, eight rows at a time: with variable indices they would
+// The sums move up while they are delivered, sixteen rows at a time: with variable indices they would
 // be kept in memory.
 //
 // Needs product.wgsl, and lanes_alone.wgsl, or lanes_rows.wgsl with lanes_subgroup.wgsl or
@@ -77,16 +77,16 @@ fn reduce(task: Task, local: u32, column: u32, which: u32) {
     }
 }
 
-// The eight sums from `at` on take the place of those before them.
+// The eight sums from `at` on go up by sixteen rows.
 fn move_up(at: u32) {
-    sums[at - 8u] = sums[at];
-    sums[at - 7u] = sums[at + 1u];
-    sums[at - 6u] = sums[at + 2u];
-    sums[at - 5u] = sums[at + 3u];
-    sums[at - 4u] = sums[at + 4u];
-    sums[at - 3u] = sums[at + 5u];
-    sums[at - 2u] = sums[at + 6u];
-    sums[at - 1u] = sums[at + 7u];
+    sums[at - 16u] = sums[at];
+    sums[at - 15u] = sums[at + 1u];
+    sums[at - 14u] = sums[at + 2u];
+    sums[at - 13u] = sums[at + 3u];
+    sums[at - 12u] = sums[at + 4u];
+    sums[at - 11u] = sums[at + 5u];
+    sums[at - 10u] = sums[at + 6u];
+    sums[at - 9u] = sums[at + 7u];
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
@@ -100,7 +100,7 @@ fn multiply(group: vec3<u32>, local: u32) {
         reduce(task, local, column, 1u);
     }
     let terms = terms_of(column);
-    for (var i = 0u; i < TILE_ROWS; i += 8u) {
+    for (var i = 0u; i < TILE_ROWS; i += 16u) {
         deliver(task, task.row + i, column, sums[0], terms);
         deliver(task, task.row + i + 1u, column, sums[1], terms);
         deliver(task, task.row + i + 2u, column, sums[2], terms);
@@ -109,7 +109,14 @@ fn multiply(group: vec3<u32>, local: u32) {
         deliver(task, task.row + i + 5u, column, sums[5], terms);
         deliver(task, task.row + i + 6u, column, sums[6], terms);
         deliver(task, task.row + i + 7u, column, sums[7], terms);
-        move_up(8u);
+        deliver(task, task.row + i + 8u, column, sums[8], terms);
+        deliver(task, task.row + i + 9u, column, sums[9], terms);
+        deliver(task, task.row + i + 10u, column, sums[10], terms);
+        deliver(task, task.row + i + 11u, column, sums[11], terms);
+        deliver(task, task.row + i + 12u, column, sums[12], terms);
+        deliver(task, task.row + i + 13u, column, sums[13], terms);
+        deliver(task, task.row + i + 14u, column, sums[14], terms);
+        deliver(task, task.row + i + 15u, column, sums[15], terms);
         move_up(16u);
         move_up(24u);
         if TILE_ROWS > 32u {

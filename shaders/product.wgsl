@@ -123,13 +123,15 @@ const BAND: u32 = 4u;
 fn task_of(group: vec3<u32>) -> Task {
     let product = parameters.product;
     let index = group.y * product.groups_wide + group.x;
-    let tile = index % product.tiles;
     let part = index / product.tiles;
+    let tile = index - part * product.tiles;
     let tiles_wide = (product.columns + TILE_COLUMNS - 1u) / TILE_COLUMNS;
-    let tiles_of_band = BAND * (product.tiles / tiles_wide);
-    let band = tile / tiles_of_band;
+    let tiles_high = (product.rows + TILE_ROWS - 1u) / TILE_ROWS;
+    let band = tile / (BAND * tiles_high);
+    let in_band = tile - band * BAND * tiles_high;
     let width = min(BAND, tiles_wide - band * BAND);
-    let place = vec2<u32>(tile % tiles_of_band / width, band * BAND + tile % tiles_of_band % width);
+    let line = in_band / width;
+    let place = vec2<u32>(line, band * BAND + in_band - line * width);
     let begin = part * product.span;
     return Task(
         index,
