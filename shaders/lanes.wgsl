@@ -16,8 +16,7 @@
 // The sums move up while they are delivered, sixteen rows at a time: with variable indices they would
 // be kept in memory.
 //
-// Needs product.wgsl, and lanes_alone.wgsl, or lanes_rows.wgsl with lanes_subgroup.wgsl or
-// lanes_tall.wgsl.
+// Needs product.wgsl and lanes_rows.wgsl (or lanes_alone.wgsl).
 // Tests: encode.rs, decode.rs, backward.rs, with every strategy.
 
 const TILE_COLUMNS: u32 = 32u;

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::calls::{Blamed, CALLS, Call, Operand, Operands, Role, SMALL, Sizes, settings};
 use common::shares::{self, Share};
-use common::{Place, Rig, USAGES, buffer, on_every_adapter, once_per_adapter};
+use common::{Place, Rig, USAGES, buffer, is_old_llvmpipe, on_every_adapter, once_per_adapter};
 use tied_linear::headless::Gpu;
 use tied_linear::kernels::{
     Accumulate, AdamSettings, AdamState, AdamUpdate, Backward, BiasGradient, ColumnSums,
@@ -656,12 +656,6 @@ fn expect_workgroups(rig: &Rig, call: &Call, pattern: Pattern, share: &Share, pa
 
 // Mesa's software driver up to 22.3 silently leaves a shader's loops after 65,535 iterations.
 
-fn cuts_loops_short(rig: &Rig) -> bool {
-    let info = rig.gpu.adapter.get_info();
-    let old = (1..=22).any(|major| info.driver_info.contains(&format!("Mesa {major}.")));
-    info.name.contains("llvmpipe") && old
-}
-
 /// A row of ones, so long that no driver of that kind gets a product over it right.
 const LONG: u32 = (1 << 20) + 1;
 
@@ -677,6 +671,7 @@ fn tables(rig: &Rig) -> Vec<(String, StrategyTable)> {
     let choices = [
         Choice::whole(Strategy::Tile32),
         Choice::whole(Strategy::LanesSubgroup),
+        Choice::whole(Strategy::LanesTall),
         Choice::whole(Strategy::LanesAlone),
         Choice::whole(Strategy::SkinnyLanes),
         Choice { strategy: Strategy::LanesAlone, parts: 200_000 },
@@ -752,7 +747,7 @@ fn a_reduction_is_split_where_the_driver_would_cut_it_short_and_not_before() {
             let longest = |reductions: u32| (65_535 - 256) / reductions * step;
             let all = kernels.zeros("zeros", 1, longest(1) + 1).unwrap();
             let output = kernels.zeros("output", 1, 1).unwrap();
-            for (more, is_cut) in [(0, false), (1, cuts_loops_short(&rig))] {
+            for (more, is_cut) in [(0, false), (1, is_old_llvmpipe(&rig))] {
                 let depth = longest(1) + more;
                 let weight = Weight::new(kernels, ones(&all, depth, 1)).unwrap();
                 let input = ones(&all, 1, depth);
@@ -799,7 +794,7 @@ fn a_bias_gradient_that_the_driver_would_cut_short_is_refused() {
                 Err(error) => {
                     expect_message(what, &error);
                     let refused = matches!(error, Error::Limit { available: 65_535, .. });
-                    assert!(refused && cuts_loops_short(rig), "{what}: {error:?}");
+                    assert!(refused && is_old_llvmpipe(rig), "{what}: {error:?}");
                 }
             }
         };

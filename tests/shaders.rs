@@ -908,7 +908,8 @@ fn every_header_starts_with_its_file_name_and_names_tests_that_exist() {
 const ALTERNATIVES: &[&[&str]] = &[
     &["scalar.wgsl", "vector.wgsl"],
     &["tile_32.wgsl", "tile_64.wgsl", "tile_128.wgsl"],
-    &["lanes_subgroup.wgsl", "lanes_alone.wgsl"],
+    &["lanes_subgroup.wgsl", "lanes_tall.wgsl", "lanes_alone.wgsl"],
+    &["lanes_rows.wgsl", "lanes_alone.wgsl"],
     &["skinny_group.wgsl", "skinny_lanes.wgsl"],
 ];
 

@@ -12,8 +12,8 @@ use common::products::{Case, Problem, Product};
 use common::reference::Dense;
 use common::shares::Share;
 use common::{
-    Place, Rig, expect_close, expect_same_bits, forced_choice, on_every_adapter, once_per_adapter,
-    random, whole_numbers,
+    Place, Rig, expect_close, expect_same_bits, forced_choice, is_old_llvmpipe, on_every_adapter,
+    once_per_adapter, random, whole_numbers,
 };
 use tied_linear::kernels::{Backward, Linear, SHADERS};
 use tied_linear::shader::SOURCES;
@@ -23,7 +23,8 @@ use tied_linear::{
 };
 
 use Strategy::{
-    LanesAlone, LanesSubgroup, SkinnyGroup, SkinnyLanes, SkinnySubgroup, Tile32, Tile64, Tile128,
+    LanesAlone, LanesSubgroup, LanesTall, SkinnyGroup, SkinnyLanes, SkinnySubgroup, Tile32, Tile64,
+    Tile128,
 };
 
 const PATTERNS: [Pattern; 3] = [Pattern::Encode, Pattern::Decode, Pattern::Backward];
@@ -99,7 +100,7 @@ fn what_exceeds_the_limits_or_lacks_subgroups_is_not_available() {
         Tile32 => (64, 4096),
         Tile64 => (64, 8192),
         Tile128 => (256, 16384),
-        LanesSubgroup | LanesAlone => (8, 0),
+        LanesSubgroup | LanesTall | LanesAlone => (8, 0),
         SkinnyGroup => (256, 4096),
         SkinnyLanes => (8, 128),
         SkinnySubgroup => (64, 0),
@@ -111,7 +112,7 @@ fn what_exceeds_the_limits_or_lacks_subgroups_is_not_available() {
         let expect = |rig: &Rig, subgroups: bool, [size, invocations, bytes]: [u32; 3]| {
             let fits = |strategy: &Strategy| {
                 let (wanted, memory) = needs(*strategy);
-                let is_lanes = matches!(*strategy, LanesSubgroup | SkinnySubgroup);
+                let is_lanes = matches!(*strategy, LanesSubgroup | LanesTall | SkinnySubgroup);
                 wanted <= size.min(invocations) && memory <= bytes && (subgroups || !is_lanes)
             };
             let want: Vec<_> = Strategy::ALL.into_iter().filter(fits).collect();
@@ -176,6 +177,8 @@ fn the_rules_for_cpu_drivers() {
             let table = StrategyTable::new(&rig.gpu.device);
             let subgroups = has_subgroups_of_eight(rig);
             let lanes = if subgroups { LanesSubgroup } else { LanesAlone };
+            let is_old = is_old_llvmpipe(rig);
+            let tall = if subgroups && is_old { LanesTall } else { lanes };
             let skinny = if subgroups { SkinnySubgroup } else { SkinnyLanes };
             // Rows decide, for products with the weight.
             let few = [
@@ -189,7 +192,14 @@ fn the_rules_for_cpu_drivers() {
                     ([1, 1000, 511], few, 1),
                     ([4, 1, 1], few, 1),
                     ([5, 1, 1], lanes, 1),
-                    ([1000, 1000, 1000], lanes, 1),
+                    ([1000, 1000, 1000], tall, 1),
+                    // Eight tiles of 64×32, the last of them more than half full.
+                    ([64, 224, 1000], lanes, 1),
+                    ([64, 225, 1000], tall, 1),
+                    ([256, 33, 1000], tall, 1),
+                    ([96, 1000, 1], lanes, 1),
+                    ([97, 1000, 1], tall, 1),
+                    ([129, 1000, 1], lanes, 1),
                 ];
                 expect_rules(&table, pattern, &rules);
             }
@@ -349,7 +359,7 @@ fn what_cannot_be_chosen_is_refused() {
             assert_eq!(table, rules, "{choice}");
             [set, rules.clone().force(choice).map(drop)]
         };
-        for strategy in [LanesSubgroup, SkinnySubgroup] {
+        for strategy in [LanesSubgroup, LanesTall, SkinnySubgroup] {
             let reason = "the device lacks the limits or the subgroups that this strategy needs";
             let want = Error::Incompatible { what: strategy.name(), reason };
             for result in both(Choice::whole(strategy)) {
@@ -385,7 +395,7 @@ fn candidates_are_what_the_rules_say_and_all_else_that_can_be_set() {
     once_per_adapter(|rig| {
         let rules = StrategyTable::new(&rig.gpu.device);
         let is_cpu = rig.gpu.adapter.get_info().device_type == wgpu::DeviceType::Cpu;
-        let for_cpus = [LanesSubgroup, LanesAlone, SkinnyLanes, SkinnySubgroup];
+        let for_cpus = [LanesSubgroup, LanesTall, LanesAlone, SkinnyLanes, SkinnySubgroup];
         for pattern in PATTERNS {
             for dimensions in [[1, 1, 1], [4, 40, 5000], [16, 40, 600], [32, 32, 4096], [300; 3]] {
                 let product = shape(pattern, dimensions);

@@ -368,3 +368,10 @@ pub fn expect_close(
         );
     }
 }
+
+/// Whether the adapter is Mesa's software driver up to 22.3.
+pub fn is_old_llvmpipe(rig: &Rig) -> bool {
+    let info = rig.gpu.adapter.get_info();
+    let old = (1..=22).any(|major| info.driver_info.contains(&format!("Mesa {major}.")));
+    info.name.contains("llvmpipe") && old
+}
