@@ -1,11 +1,13 @@
 """Writes the golden files of this folder with PyTorch. From the repository's root:
 
-    python3 -m venv parity
-    parity/bin/pip install torch --index-url https://download.pytorch.org/whl/cpu
-    parity/bin/python tests/parity/make.py
+    python3 -m venv target/parity
+    target/parity/bin/pip install torch
+    target/parity/bin/python tests/parity/make.py
 
-(`pip install torch` from PyPI does as well; it brings CUDA along.) One safetensors file a case, in
-golden/, with all that tests/parity.rs needs to take the same steps and compare:
+With `--index-url https://download.pytorch.org/whl/cpu` comes a PyTorch without CUDA, which is smaller.
+
+There is one safetensors file a case, in golden/, with all that tests/parity.rs needs to take the same
+steps and compare:
 
     metadata         the case in words: activations, biases, loss, optimizer, PyTorch's version, ...
     weight           W, [hidden, inputs]
@@ -254,7 +256,7 @@ def run(case, operands):
 def metadata_of(case):
     """The case in words, without what the optimizer leaves unsaid."""
     words = {key: str(value).lower() for key, value in case.items()}
-    words["torch"] = torch.__version__
+    words["torch"] = torch.__version__.split("+")[0]
     if case["optimizer"] != "none":
         kind, settings = OPTIMIZERS[case["optimizer"]]
         groups = getattr(torch.optim, kind)([torch.zeros(1)], **settings).param_groups
