@@ -915,9 +915,12 @@ fn learned_of_options(rig: &Rig, golden: &Golden) -> Vec<(&'static str, Matrix, 
 #[test]
 fn the_files_are_the_cases() {
     let files = std::fs::read_dir(folder()).expect("the folder of the files");
-    let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    let expected = cases().into_keys().map(|name| format!("{name}.safetensors"));
-    assert_eq!(files.collect::<BTreeSet<_>>(), expected.collect());
+    let files: BTreeSet<_> =
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let expected: BTreeSet<_> =
+        cases().into_keys().map(|name| format!("{name}.safetensors")).collect();
+    let differing: Vec<_> = files.symmetric_difference(&expected).collect();
+    assert!(differing.is_empty(), "files without a case, or cases without a file: {differing:?}");
     for (golden, case) in Golden::all().iter().zip(cases().values()) {
         assert_eq!(golden.case, *case, "{}", golden.name);
         let [operands, results] = case.tensors();

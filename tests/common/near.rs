@@ -219,8 +219,8 @@ impl Learned {
             (settings.betas[1], self.second_moment, g * g),
         ]
         .map(|(beta, old, new)| Near::setting(beta) * old + Near::setting(1.0 - beta) * new);
-        // 1 − βᵗ, of 1 − exp(x) with x ≤ −0.25 the exponential's 3 + 2·|x| units, at most 3.5 of e/(1 − e),
-        // which is 3.5 at most; of the series less.
+        // 1 − βᵗ as 1 − exp(x). Up to x = −0.25 from a series that cancels nothing; below, the exponential
+        // is within 3 + 2·|x| units of itself, which is less than 12 units of the difference.
         let correction = |beta: f64| Near::exact(1.0 - beta.powi(step)).rounded(32.0);
         let [first, second] = settings.betas.map(correction);
         let denominator = (v / second).sqrt() + Near::setting(settings.epsilon);
