@@ -6,6 +6,7 @@
 pub mod calls;
 pub mod fused;
 pub mod losses;
+pub mod near;
 pub mod optimizers;
 pub mod products;
 pub mod reference;
