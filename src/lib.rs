@@ -88,6 +88,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod autoencoder;
 mod element;
 mod error;
 mod halves;
@@ -103,15 +104,21 @@ pub mod shader;
 mod training;
 mod transfer;
 mod tune;
+mod untied;
 mod warm_up;
 
+pub use autoencoder::{
+    AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions, Frozen, TiedAutoencoder,
+    TiedAutoencoderOptions, UntiedAutoencoder,
+};
 pub use element::ElementType;
 pub use error::{Error, Result};
 pub use halves::{Decoder, Encoder};
 pub use init::{Init, Side};
 pub use kernels::{
     Accumulate, Activation, AdamSettings, Choice, Commands, Contributions, KernelOptions, Kernels,
-    Loss, Pattern, ProductShape, Reduction, SgdSettings, Strategy, StrategyTable, Weight,
+    Loss, Noise, NoiseState, Pattern, ProductShape, Reduction, SgdSettings, Strategy,
+    StrategyTable, Weight,
 };
 pub use layer::{Gradients, LayerBackward, Tape, TiedLinear, TiedLinearOptions};
 pub use matrix::{Layout, Matrix};
@@ -120,6 +127,7 @@ pub use parameters::{Parameter, Parameters};
 pub use training::{TrainingOptions, TrainingStep};
 pub use transfer::Readback;
 pub use tune::tune;
+pub use untied::UntiedLinear;
 pub use warm_up::WarmUp;
 pub use wgpu;
 
