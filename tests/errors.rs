@@ -418,7 +418,7 @@ fn three_and_five_workgroups(kernels: &Kernels, call: &Call) -> Option<[Sizes; 2
         "bias_gradient" => [sizes(2, 150), sizes(2, 257)],
         // One for the total, and a sum each.
         "column_sums" => [sizes(2, 2), sizes(2, 150)],
-        "activation_gradient" => [sizes(600, 5), sizes(1021, 5)],
+        "activation_gradient" | "noise" => [sizes(600, 5), sizes(1021, 5)],
         // The biases take one each.
         "sgd" | "adam" => [sizes(7, 3), sizes(600, 5)],
         // These take no more workgroups than one dimension allows.

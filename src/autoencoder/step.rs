@@ -275,12 +275,10 @@ impl<'a> Recorder<'a> {
         let commands = match *operation {
             Operation::Noise { output } => self.noise(output)?,
             Operation::Encode { layer, input, forward } => {
-                let input = self.source(input);
-                let [output, preactivation] =
-                    [Some(forward.output), forward.preactivation].map(|value| self.given(value));
                 let half = self.layers[layer].encoder();
-                let output = output.unwrap_or(input);
-                half.encode(input, output, preactivation).map_err(|error| in_layer(error, layer))?
+                let (input, output) = (self.source(input), self.value(forward.output));
+                half.encode(input, output, self.given(forward.preactivation))
+                    .map_err(|error| in_layer(error, layer))?
             }
             Operation::Decode { layer, code, forward } => {
                 let half = self.layers[layer].decoder();
