@@ -200,7 +200,8 @@ fn the_references_gradients_are_slopes_of_its_loss() {
         let (_, gradients) = deep.backward(&x, &target, loss, Reduction::Sum);
         let value = |deep: &Deep| deep.backward(&x, &target, loss, Reduction::Sum).0;
         type Part = fn(&mut common::reference::Layer) -> &mut Dense;
-        let parts: [(Part, fn(&LayerGradients) -> Dense); 3] = [
+        type Wanted = fn(&LayerGradients) -> Dense;
+        let parts: [(Part, Wanted); 3] = [
             (|layer| &mut layer.weight, |own| own.weight(Contributions::Both)),
             (|layer| layer.encoder_bias.as_mut().unwrap(), |own| own.encoder_bias.clone()),
             (|layer| layer.decoder_bias.as_mut().unwrap(), |own| own.decoder_bias.clone()),

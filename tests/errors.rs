@@ -1452,7 +1452,7 @@ fn an_optimizer_calls_a_parameter_by_its_name() {
             };
             let values: Vec<_> = (0..5).map(value).collect();
             let parameters = names.iter().zip(&values);
-            let parameters = parameters.map(|(name, value)| Parameter::new(name, value.clone()));
+            let parameters = parameters.map(|(name, value)| Parameter::new(*name, value.clone()));
             let parameters = parameters.collect();
             let gradients: Vec<_> =
                 shapes.iter().map(|shape| matrix_with(rig, *shape, USAGES)).collect();
