@@ -11,8 +11,9 @@ use tied_linear::kernels::{Backward, Gradient, LossGradient, NoisyCopy, SgdSetti
 use tied_linear::{
     Accumulate, Activation, AdamSettings, AutoencoderGradients, AutoencoderStep,
     AutoencoderStepOptions, Commands, Contributions, Error, Frozen, Gradients, Loss, Matrix, Noise,
-    NoiseState, Optimizer, OptimizerSettings, OptimizerState, Reduction, TiedAutoencoder,
-    TiedAutoencoderOptions, TiedLinear, TiedLinearOptions, TrainingOptions, TrainingStep, wgpu,
+    NoiseState, Optimizer, OptimizerSettings, OptimizerState, ProductShape, Reduction,
+    TiedAutoencoder, TiedAutoencoderOptions, TiedLinear, TiedLinearOptions, TrainingOptions,
+    TrainingStep, wgpu,
 };
 
 use Activation::{GeluErf, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
@@ -382,6 +383,32 @@ fn an_empty_batch_changes_nothing() {
         trainer.run(&step);
         assert_eq!(rig.get(step.loss()), [0.0]);
         assert_eq!(trainer.state(), before);
+    });
+}
+
+/// A long batch, which the weights' gradients are split over: what is left of them is added up in the
+/// dispatch of the biases.
+#[test]
+fn split_weight_gradients_are_right_and_take_no_further_dispatch() {
+    on_every_adapter(|rig| {
+        const ROWS: u32 = 2100;
+        let deep = Deep::new(&SIZES, &MIXED);
+        let trainer = Trainer::new(rig, deep.put(rig), adam());
+        let Trainer { stack, optimizer, gradients, .. } = &trainer;
+        let [rows, columns] = [ROWS, SIZES[0]];
+        let x = random(rows, columns, 8);
+        let input = rig.put(&x, Place::Odd);
+        let parts = rig.kernels.choice(&ProductShape::backward(rows, columns, SIZES[1])).parts;
+        println!("{parts} parts");
+        let step = AutoencoderStep::new(stack, optimizer, gradients, &input, &input, &options());
+        let step = step.unwrap();
+        assert_eq!(whole(&step).len(), 20);
+        rig.run(step.gradient_commands());
+        let (_, want) = deep.backward(&x, &x, Loss::SquaredError, Reduction::Mean);
+        let wanted = parameters_of(&deep, &want, Contributions::Both);
+        for ((name, _, want), (_, got)) in wanted.iter().zip(gradients.pairs(stack)) {
+            expect_near(name, &rig.get(got), want);
+        }
     });
 }
 
