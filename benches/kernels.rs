@@ -14,11 +14,12 @@ use rand_chacha::ChaCha8Rng;
 use tied_linear::headless::Gpu;
 use tied_linear::kernels::{
     ActivationGradient, AdamSettings, Backward, BiasGradient, ColumnSums, Gradient, Linear,
-    LossGradient, SgdSettings, Sum,
+    LossGradient, NoisyCopy, SgdSettings, Sum,
 };
 use tied_linear::{
     Accumulate, Activation, Commands, Contributions, Gradients, KernelOptions, Kernels, Matrix,
-    Optimizer, TiedLinear, TiedLinearOptions, TrainingOptions, TrainingStep, wgpu,
+    Noise, NoiseState, Optimizer, TiedLinear, TiedLinearOptions, TrainingOptions, TrainingStep,
+    wgpu,
 };
 
 /// Batch, inputs and hidden: a layer for MNIST's images, and the one of the example `train`.
@@ -95,6 +96,9 @@ fn commands(
         saved: Some(&x),
         delta: &outputs,
     };
+    let noise = Noise::Gaussian { deviation: 0.5 };
+    let state = NoiseState::new(kernels, batch, inputs, 5)?;
+    let noisy = NoisyCopy { input: &x, noise, state: &state, output: &outputs };
     let row = x.row_range(0..1)?;
     let sums = ColumnSums {
         encoder_bias: Some(BiasGradient { delta: &h, gradient: &b, accumulate }),
@@ -110,6 +114,7 @@ fn commands(
         ("input_gradient", kernels.input_gradient(weight, &Gradient::new(&h, &outputs))?),
         ("activation_gradient", kernels.activation_gradient(&through)?),
         ("column_sums", kernels.column_sums(&sums)?),
+        ("noise", kernels.noise(&noisy)?),
         ("squared_error", kernels.squared_error(&measure)?),
         ("cross_entropy", kernels.cross_entropy(&measure)?),
         ("sgd", sgd.update(&pairs)?),

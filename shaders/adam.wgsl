@@ -22,6 +22,9 @@ fn adam(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     if group >= parameters.end_2 {
         return;
     }
+    if frozen(group) {
+        return;
+    }
     let units = parameters.end_2 * 256u;
     if local == 0u {
         let step = state[units + group].x + 1u;

@@ -3,7 +3,8 @@
 // The workgroups are dealt out to the parameters in order: those before end_0 belong to parameter 0,
 // the next, before end_1, to parameter 1, and so on; an absent parameter has none. So a workgroup has
 // one parameter, and branches on which it is are uniform. An invocation takes one quad, a workgroup
-// of 256 a run of 256 quads of its parameter, counted row by row.
+// of 256 a run of 256 quads of its parameter, counted row by row. A frozen parameter has its
+// workgroups too, so that all find their state where it always is, but no value: they do nothing.
 //
 // Three values, three gradients and one or two buffers of state are up to eight storage buffers; WebGPU
 // promises eight.
@@ -17,7 +18,7 @@
 // a parameter's last workgroup has left over is never touched.
 //
 // Needs scalar.wgsl or vector.wgsl and matrix.wgsl before it.
-// Tests: sgd.rs, adam.rs.
+// Tests: sgd.rs, adam.rs, autoencoder.rs.
 
 struct Parameters {
     gradient_0: View,
@@ -58,7 +59,18 @@ struct Quads {
     gradient: vec4<f32>,
 }
 
-// The share of an invocation of a workgroup before end_2.
+// Whether the parameter of a workgroup before end_2 stays as it is.
+fn frozen(group: u32) -> bool {
+    if group >= parameters.end_1 {
+        return !present(parameters.value_2);
+    }
+    if group >= parameters.end_0 {
+        return !present(parameters.value_1);
+    }
+    return !present(parameters.value_0);
+}
+
+// The share of an invocation of a workgroup before end_2 whose parameter is not frozen.
 fn share_of(group: u32, local: u32) -> Share {
     var share = Share();
     var view = parameters.value_0;

@@ -14,6 +14,9 @@ fn sgd(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lo
     if group >= parameters.end_2 {
         return;
     }
+    if frozen(group) {
+        return;
+    }
     let share = share_of(group, local);
     if share.count == 0u {
         return;

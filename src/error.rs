@@ -1,5 +1,7 @@
 //! What can go wrong, and the one place where wgpu's own errors are caught.
 
+use std::borrow::Cow;
+
 use futures::FutureExt;
 
 use crate::element::ElementType;
@@ -181,7 +183,46 @@ pub enum Error {
     #[error("the gradient of the parameter `{parameter}` is expected, but was not given")]
     NoGradient {
         /// The parameter's name.
-        parameter: &'static str,
+        parameter: Cow<'static, str>,
+    },
+
+    /// An error in one of several layers or parameters, and in which.
+    #[error("{place}: {error}")]
+    In {
+        /// The layer or the parameters, such as `layer 2` or `encoder.2.bias`.
+        place: String,
+        /// What is wrong there.
+        error: Box<Error>,
+    },
+
+    /// Two layers of a stack do not fit together.
+    #[error(
+        "layer {outer} gives codes of {hidden} values, but layer {inner}, which takes them, has inputs of {inputs}"
+    )]
+    Unfitting {
+        /// The layer that gives codes.
+        outer: usize,
+        /// The layer that takes them.
+        inner: usize,
+        /// The length of the codes.
+        hidden: u32,
+        /// The length of an input of the inner layer.
+        inputs: u32,
+    },
+
+    /// Two weights that were to be tied differ.
+    #[error(
+        "the encoder's and the decoder's weight cannot be tied: at row {row}, column {column} they are {encoder:?} and {decoder:?}"
+    )]
+    Unequal {
+        /// The row of the first difference.
+        row: u32,
+        /// Its column.
+        column: u32,
+        /// The encoder's value there.
+        encoder: f32,
+        /// The decoder's.
+        decoder: f32,
     },
 
     /// A readback is asked for its elements while an earlier read of it is under way.
@@ -221,25 +262,40 @@ impl Error {
     /// The same with operands under their names in the call, where the kernel has others: pairs of
     /// both.
     pub(crate) fn renamed(mut self, names: &[[&'static str; 2]]) -> Self {
-        let rename = |name: &mut &'static str| {
+        for name in self.operands_mut().into_iter().flatten() {
             if let Some([_, called]) = names.iter().find(|[bound, _]| bound == name) {
                 *name = called;
             }
-        };
-        match &mut self {
+        }
+        self
+    }
+
+    /// Whether the error is about the operand of this name.
+    pub(crate) fn is_about(&mut self, operand: &str) -> bool {
+        self.operands_mut().into_iter().flatten().any(|name| *name == operand)
+    }
+
+    /// The names of operands in it.
+    fn operands_mut(&mut self) -> [Option<&mut &'static str>; 2] {
+        match self {
             Self::Shape { operand, .. }
             | Self::DoesNotFit { operand, .. }
             | Self::Usage { operand, .. }
             | Self::ElementType { operand, .. }
-            | Self::Missing { operand, .. } => rename(operand),
-            Self::Limit { what, .. } => rename(what),
-            Self::Aliased { output, other } => {
-                rename(output);
-                rename(other);
-            }
-            _ => {}
+            | Self::Missing { operand, .. } => [Some(operand), None],
+            Self::Limit { what, .. } => [Some(what), None],
+            Self::Aliased { output, other } => [Some(output), Some(other)],
+            Self::In { error, .. } => error.operands_mut(),
+            _ => [None, None],
         }
-        self
+    }
+
+    /// The same, saying where; but not of what is wrong with the device as a whole.
+    pub(crate) fn within(self, place: String) -> Self {
+        match self {
+            Self::DeviceLost | Self::OutOfMemory { .. } | Self::NoAdapter { .. } => self,
+            error => Self::In { place, error: Box::new(error) },
+        }
     }
 }
 

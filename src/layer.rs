@@ -345,11 +345,7 @@ impl TiedLinear {
             });
         let (encoder_bias, decoder_bias) = (encoder_bias?, decoder_bias?);
         let sums = ColumnSums { encoder_bias, decoder_bias, total, weight };
-        let commands = match self.kernels().column_sums(&sums) {
-            // In a dispatch each, gradients may share a buffer with each other or the other's delta.
-            Err(Error::Aliased { .. }) => self.column_sums_apart(&sums),
-            result => result,
-        };
+        let commands = column_sums(self.kernels(), &sums);
         let names = [
             ["encoder_delta", "tape.code_delta"],
             ["encoder_gradient", "gradients.encoder_bias"],
@@ -359,20 +355,25 @@ impl TiedLinear {
         ];
         commands.map_err(|error| error.renamed(&names))
     }
+}
 
-    /// A dispatch for each part.
-    fn column_sums_apart(&self, sums: &ColumnSums<'_>) -> Result<Commands> {
-        let &ColumnSums { encoder_bias, decoder_bias, total, weight } = sums;
-        let parts = [
-            ColumnSums { encoder_bias, ..ColumnSums::default() },
-            ColumnSums { decoder_bias, ..ColumnSums::default() },
-            ColumnSums { total, ..ColumnSums::default() },
-            ColumnSums { weight, ..ColumnSums::default() },
-        ];
-        parts.iter().try_fold(Commands::default(), |commands, part| {
-            Ok(commands.then(self.kernels().column_sums(part)?))
-        })
+/// In one dispatch, or in one for each part: then gradients may share a buffer with each other or the
+/// other's delta.
+pub(crate) fn column_sums(kernels: &Kernels, sums: &ColumnSums<'_>) -> Result<Commands> {
+    match kernels.column_sums(sums) {
+        Err(Error::Aliased { .. }) => {}
+        result => return result,
     }
+    let &ColumnSums { encoder_bias, decoder_bias, total, weight } = sums;
+    let parts = [
+        ColumnSums { encoder_bias, ..ColumnSums::default() },
+        ColumnSums { decoder_bias, ..ColumnSums::default() },
+        ColumnSums { total, ..ColumnSums::default() },
+        ColumnSums { weight, ..ColumnSums::default() },
+    ];
+    parts.iter().try_fold(Commands::default(), |commands, part| {
+        Ok(commands.then(kernels.column_sums(part)?))
+    })
 }
 
 /// The tape's names for the operands of the two halves.

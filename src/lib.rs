@@ -62,6 +62,48 @@
 //! [`Contributions`] chooses one of them instead, [`Accumulate`] adds to what the buffer holds.
 //! The formulas are the chain rule; the tests hold each against f64 loops and central differences.
 //!
+//! # Deep stacks
+//!
+//! [`TiedAutoencoder`] is a stack of layers, mirrored: 784→256→64 and back, each weight used twice.
+//! [`AutoencoderStep`] is its whole training step in one pass, with buffers for activations that are planned
+//! once and shared; it can put [`Noise`] on the input, which a generator on the GPU makes anew each time,
+//! and keep what is [`Frozen`] as it is.
+//!
+//! ```
+//! use tied_linear::{
+//!     Activation, AdamSettings, AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions,
+//!     Frozen, Noise, NoiseState, Optimizer, TiedAutoencoder, TiedAutoencoderOptions,
+//! };
+//!
+//! # fn main() -> Result<(), tied_linear::Error> {
+//! # let gpu = tied_linear::headless::Gpu::request_blocking()?;
+//! # let (device, queue) = (gpu.device, gpu.queue);
+//! # let kernels = tied_linear::Kernels::new(&device, Default::default())?;
+//! let options = TiedAutoencoderOptions::new(&[20, 8, 3])
+//!     .with_activations(Activation::Tanh, Activation::Tanh)
+//!     .with_output_activation(Activation::Identity);
+//! let stack = TiedAutoencoder::new(&kernels, &options)?;
+//! let optimizer = Optimizer::new(&kernels, &stack.parameters(), AdamSettings::adam(0.01))?;
+//! let gradients = AutoencoderGradients::new(&stack)?;
+//!
+//! let batch = kernels.zeros("batch", 5, 20)?;
+//! let noise = NoiseState::new(&kernels, 5, 20, 1)?;
+//! let options = AutoencoderStepOptions::default()
+//!     .with_noise(Noise::Masking { probability: 0.3 }, &noise)
+//!     .with_frozen(1, Frozen::ENCODER_BIAS);
+//! let step = AutoencoderStep::new(&stack, &optimizer, &gradients, &batch, &batch, &options)?;
+//!
+//! let mut encoder = device.create_command_encoder(&Default::default());
+//! step.record(&mut encoder.begin_compute_pass(&Default::default()));
+//! queue.submit([encoder.finish()]);
+//! assert!(step.loss().read_blocking(&device, &queue)?[0].is_finite());
+//!
+//! let untied = stack.untie(&queue)?;
+//! println!("untied, the stack takes {} bytes more", untied.extra_bytes());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What is promised
 //!
 //! * **Numbers.** Storage and accumulation are f32. The order of every sum is fixed by the shapes, and
@@ -74,9 +116,10 @@
 //!   is past seeing, since wgpu does not say which device a queue or a pass belongs to: a queue or
 //!   pass of one device together with objects of another. wgpu reports that itself.
 //! * **Guests.** No global state, no threads. Nothing submits, polls or writes to the queue but the
-//!   functions for just that: [`Matrix::write`] and [`Optimizer::set_learning_rate`] write,
-//!   [`Matrix::read`] submits, [`Matrix::read_blocking`] submits and polls, and
-//!   [`Readback::read_blocking`] polls.
+//!   functions for just that: [`Matrix::write`], [`Optimizer::set_learning_rate`] and
+//!   [`NoiseState::set_step`] write, [`Matrix::read`], [`TiedLinear::untie`] and [`UntiedLinear::tie`] submit,
+//!   [`Matrix::read_blocking`] and [`UntiedLinear::tie_blocking`] submit and poll, and
+//!   [`Readback::read_blocking`] polls; and so do [`tune()`] and [`Kernels::warm_up`].
 //!
 //! # Features
 //!
@@ -88,6 +131,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod autoencoder;
 mod element;
 mod error;
 mod halves;
@@ -103,15 +147,21 @@ pub mod shader;
 mod training;
 mod transfer;
 mod tune;
+mod untied;
 mod warm_up;
 
+pub use autoencoder::{
+    AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions, Frozen, TiedAutoencoder,
+    TiedAutoencoderOptions, UntiedAutoencoder,
+};
 pub use element::ElementType;
 pub use error::{Error, Result};
 pub use halves::{Decoder, Encoder};
 pub use init::{Init, Side};
 pub use kernels::{
     Accumulate, Activation, AdamSettings, Choice, Commands, Contributions, KernelOptions, Kernels,
-    Loss, Pattern, ProductShape, Reduction, SgdSettings, Strategy, StrategyTable, Weight,
+    Loss, Noise, NoiseState, Pattern, ProductShape, Reduction, SgdSettings, Strategy,
+    StrategyTable, Weight,
 };
 pub use layer::{Gradients, LayerBackward, Tape, TiedLinear, TiedLinearOptions};
 pub use matrix::{Layout, Matrix};
@@ -120,6 +170,7 @@ pub use parameters::{Parameter, Parameters};
 pub use training::{TrainingOptions, TrainingStep};
 pub use transfer::Readback;
 pub use tune::tune;
+pub use untied::UntiedLinear;
 pub use warm_up::WarmUp;
 pub use wgpu;
 

@@ -1,5 +1,6 @@
 //! [`Optimizer`]: one state and one update for each parameter, however often it is used.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use crate::error::{Error, Result, captured, expect_alive};
@@ -146,11 +147,42 @@ impl Optimizer {
     /// [`Error::NoGradient`] where a parameter is in no pair, and as [`Kernels::sgd`] and
     /// [`Kernels::adam`]; there a parameter is called by its name.
     pub fn update(&self, gradients: &[(&Matrix, &Matrix)]) -> Result<Commands> {
-        let updates = self.states.iter().map(|(parameter, _)| pair_of(parameter, gradients));
+        self.update_without(&[], gradients)
+    }
+
+    /// As [`Optimizer::update`], but the parameters with these values are frozen: they stay as they are,
+    /// bit by bit, and so do their moments and step counts. They need no gradients. Dispatches whose
+    /// parameters are all frozen are left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Optimizer::update`].
+    pub fn update_without(
+        &self,
+        frozen: &[&Matrix],
+        gradients: &[(&Matrix, &Matrix)],
+    ) -> Result<Commands> {
+        let update = |parameter: &Parameter| {
+            if frozen.contains(&&parameter.value) {
+                return Ok(None);
+            }
+            pair_of(parameter, gradients).map(Some)
+        };
+        let updates = self.states.iter().map(|(parameter, _)| update(parameter));
         let updates = updates.collect::<Result<Vec<_>>>()?;
         self.sets.iter().try_fold(Commands::default(), |commands, set| {
-            let parameters: Vec<_> = set.parameters.iter().map(|index| updates[*index]).collect();
-            let more = self.update_set(&set.state, &parameters);
+            let is_frozen = |index: &usize| updates[*index].is_none();
+            if set.parameters.iter().all(is_frozen) {
+                return Ok(commands);
+            }
+            let frozen: Vec<_> = set.parameters.iter().map(is_frozen).collect();
+            let update = |index: &usize| {
+                let value = &self.states[*index].0.value;
+                // The stand-in of a frozen one is not read.
+                updates[*index].unwrap_or(ParameterUpdate { value, gradient: value })
+            };
+            let parameters: Vec<_> = set.parameters.iter().map(update).collect();
+            let more = self.update_set(&set.state, &parameters, &frozen);
             Ok(commands.then(more.map_err(|error| self.named(error, set))?))
         })
     }
@@ -184,7 +216,7 @@ impl Optimizer {
             let more = if std::ptr::eq(set, of_weight) {
                 self.update_rest(&set.state, &parameters)
             } else {
-                self.update_set(&set.state, &parameters)
+                self.update_set(&set.state, &parameters, &[])
             };
             rest = rest.then(more.map_err(|error| self.named(error, set))?);
         }
@@ -226,24 +258,49 @@ impl Optimizer {
         }
     }
 
-    fn update_set(&self, state: &SetState, parameters: &[ParameterUpdate<'_>]) -> Result<Commands> {
+    fn update_set(
+        &self,
+        state: &SetState,
+        parameters: &[ParameterUpdate<'_>],
+        frozen: &[bool],
+    ) -> Result<Commands> {
         let settings = &self.uniform;
         match state {
             SetState::Sgd(state) => {
                 let state = state.as_ref();
-                self.kernels.sgd(&SgdUpdate { parameters, state, settings })
+                self.kernels.sgd_without(frozen, &SgdUpdate { parameters, state, settings })
             }
-            SetState::Adam(state) => self.kernels.adam(&AdamUpdate { parameters, state, settings }),
+            SetState::Adam(state) => {
+                self.kernels.adam_without(frozen, &AdamUpdate { parameters, state, settings })
+            }
         }
     }
 
     /// The error with the names of the set's parameters, since the caller does not see the sets.
-    fn named(&self, error: Error, set: &Set) -> Error {
-        let name = |index: usize| self.states[index].0.name;
+    fn named(&self, mut error: Error, set: &Set) -> Error {
+        let name = |index: usize| &self.states[index].0.name;
         let values = VALUES.into_iter().zip(&set.parameters);
-        let values = values.map(|(called, index)| [called, name(*index)]);
+        let called = VALUES.into_iter().zip(GRADIENTS).zip(&set.parameters);
+        let about = called
+            .filter(|((value, gradient), _)| error.is_about(value) || error.is_about(gradient))
+            .map(|(_, index)| name(*index));
+        let about: Vec<_> = about.collect();
+        let own = |name: &&Cow<'static, str>| matches!(name, Cow::Owned(_));
+        let place = about.iter().any(own).then(|| {
+            let names: Vec<_> = about.iter().map(|name| name.as_ref()).collect();
+            names.join(" and ")
+        });
+        let of_place = |name: &Cow<'static, str>| match name {
+            Cow::Borrowed(name) if place.is_none() => *name,
+            _ => "value",
+        };
+        let values = values.map(|(called, index)| [called, of_place(name(*index))]);
         let gradients = GRADIENTS.into_iter().map(|called| [called, "gradient"]);
-        error.renamed(&values.chain(gradients).collect::<Vec<_>>())
+        let error = error.renamed(&values.chain(gradients).collect::<Vec<_>>());
+        match place {
+            Some(place) => error.within(place),
+            None => error,
+        }
     }
 
     /// Sets the learning rate of all that is submitted from now on, commands recorded earlier but
@@ -312,7 +369,7 @@ fn pair_of<'a>(
 ) -> Result<ParameterUpdate<'a>> {
     let found = gradients.iter().find(|(value, _)| **value == parameter.value);
     let Some(&(value, gradient)) = found else {
-        return Err(Error::NoGradient { parameter: parameter.name });
+        return Err(Error::NoGradient { parameter: parameter.name.clone() });
     };
     Ok(ParameterUpdate { value, gradient })
 }

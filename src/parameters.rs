@@ -1,15 +1,24 @@
 //! [`Parameters`]: what there is to learn, each tensor once.
 
+use std::borrow::Cow;
+
 use crate::kernels::Weight;
 use crate::matrix::Matrix;
 
 /// One learnable matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {
-    /// What it is, such as `weight`.
-    pub name: &'static str,
+    /// What it is, such as `weight`, or in a stack of layers `encoder.2.weight`.
+    pub name: Cow<'static, str>,
     /// Its values on the GPU.
     pub value: Matrix,
+}
+
+impl Parameter {
+    /// A parameter of this name.
+    pub fn new(name: impl Into<Cow<'static, str>>, value: Matrix) -> Self {
+        Self { name: name.into(), value }
+    }
 }
 
 /// A list of parameters in which no matrix occurs twice: a tied weight that two layers list counts
@@ -25,9 +34,18 @@ impl Parameters {
         weight: &Weight,
         biases: [(&'static str, Option<&Matrix>); N],
     ) -> Self {
-        let parameter = |name, matrix: &Matrix| Parameter { name, value: matrix.clone() };
+        Self::named("weight", weight, biases)
+    }
+
+    /// The same with another name for the weight, and any matrices after it.
+    pub(crate) fn named<const N: usize>(
+        name: &'static str,
+        weight: &Weight,
+        biases: [(&'static str, Option<&Matrix>); N],
+    ) -> Self {
+        let parameter = |name: &'static str, matrix: &Matrix| Parameter::new(name, matrix.clone());
         let biases = biases.into_iter().filter_map(|(name, bias)| Some(parameter(name, bias?)));
-        std::iter::once(parameter("weight", weight.matrix())).chain(biases).collect()
+        std::iter::once(parameter(name, weight.matrix())).chain(biases).collect()
     }
 
     /// Number of learnable values; a tied weight's count once.

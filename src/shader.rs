@@ -55,6 +55,7 @@ sources! {
     BACKWARD_ADAM = "backward_adam.wgsl";
     ACTIVATION_GRADIENT = "activation_gradient.wgsl";
     COLUMN_SUMS = "column_sums.wgsl";
+    NOISE = "noise.wgsl";
     MEASURE = "measure.wgsl";
     SQUARED_ERROR = "squared_error.wgsl";
     CROSS_ENTROPY = "cross_entropy.wgsl";

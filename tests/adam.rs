@@ -72,7 +72,7 @@ fn an_unchanging_gradient_makes_steps_of_one_length() {
 /// Lengths of steps from 0 with a gradient of 1.
 fn step_lengths(rig: &Rig, settings: AdamSettings, count: u32) -> Vec<f32> {
     let [value, gradient] = [0.0, 1.0].map(|value| rig.put_f32(1, 1, &[value], Place::Tight));
-    let parameter = Parameter { name: "value", value: value.clone() };
+    let parameter = Parameter::new("value", value.clone());
     let parameters = Parameters::from_iter([parameter]);
     let optimizer = Optimizer::new(&rig.kernels, &parameters, settings).unwrap();
     let commands = optimizer.update(&[(&value, &gradient)]).unwrap();

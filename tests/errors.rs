@@ -418,7 +418,7 @@ fn three_and_five_workgroups(kernels: &Kernels, call: &Call) -> Option<[Sizes; 2
         "bias_gradient" => [sizes(2, 150), sizes(2, 257)],
         // One for the total, and a sum each.
         "column_sums" => [sizes(2, 2), sizes(2, 150)],
-        "activation_gradient" => [sizes(600, 5), sizes(1021, 5)],
+        "activation_gradient" | "noise" => [sizes(600, 5), sizes(1021, 5)],
         // The biases take one each.
         "sgd" | "adam" => [sizes(7, 3), sizes(600, 5)],
         // These take no more workgroups than one dimension allows.
@@ -515,7 +515,8 @@ fn a_device_without_workgroups_is_refused_by_every_call() {
                 | "decode"
                 | "code_gradient"
                 | "input_gradient"
-                | "activation_gradient" => {
+                | "activation_gradient"
+                | "noise" => {
                     assert!(result.expect(call.name).is_empty(), "{}", call.name);
                 }
                 "squared_error" | "cross_entropy" => {
@@ -1447,8 +1448,7 @@ fn an_optimizer_calls_a_parameter_by_its_name() {
             };
             let values: Vec<_> = (0..5).map(value).collect();
             let parameters = names.iter().zip(&values);
-            let parameters =
-                parameters.map(|(name, value)| Parameter { name, value: value.clone() });
+            let parameters = parameters.map(|(name, value)| Parameter::new(*name, value.clone()));
             let parameters = parameters.collect();
             let gradients: Vec<_> =
                 shapes.iter().map(|shape| matrix_with(rig, *shape, USAGES)).collect();
@@ -1481,15 +1481,16 @@ fn an_optimizer_wants_a_fitting_gradient_for_each_parameter() {
             let commands = optimizer.update(&pairs).expect("valid as it stands");
             assert_eq!(commands.len(), 1);
             for (index, parameter) in parameters.iter().enumerate() {
-                let parameter = parameter.name;
+                let parameter = parameter.name.clone();
+                let what = parameter.as_ref();
                 let mut fewer = pairs.clone();
                 let (value, gradient) = fewer.remove(index);
-                let want = Error::NoGradient { parameter };
-                expect_error(parameter, optimizer.update(&fewer), want);
+                let want = Error::NoGradient { parameter: parameter.clone() };
+                expect_error(what, optimizer.update(&fewer), want);
                 let wrong = rig.kernels.zeros("wrong", 9, 9).unwrap();
                 fewer.push((value, &wrong));
                 let want = shape("gradient", gradient.shape(), [9, 9]);
-                expect_error(parameter, optimizer.update(&fewer), want);
+                expect_error(what, optimizer.update(&fewer), want);
             }
         }
     });
@@ -1607,7 +1608,7 @@ fn a_learning_rate_that_is_refused_changes_nothing() {
         let Gpu { device, queue, .. } = &rig.gpu;
         let value = kernels.matrix("value", 1, 1, &[8.0]).unwrap();
         let gradient = kernels.matrix("gradient", 1, 1, &[1.0]).unwrap();
-        let parameter = tied_linear::Parameter { name: "value", value: value.clone() };
+        let parameter = tied_linear::Parameter::new("value", value.clone());
         let parameters = [parameter].into_iter().collect();
         let mut optimizer = Optimizer::new(kernels, &parameters, SgdSettings::new(0.5)).unwrap();
         for given in [-1.0, f64::NAN, f64::INFINITY] {
@@ -2007,6 +2008,24 @@ fn expect_message(what: &str, error: &Error) {
         Error::TooManyParameters { given, most } => vec![given.to_string(), most.to_string()],
         Error::NotTied => vec!["not tied".to_string()],
         Error::NoGradient { parameter } => vec![parameter.to_string()],
+        Error::In { place, error } => {
+            expect_message(what, error);
+            vec![place.clone(), error.to_string()]
+        }
+        Error::Unfitting { outer, inner, hidden, inputs } => {
+            vec![
+                format!("layer {outer}"),
+                format!("layer {inner}"),
+                hidden.to_string(),
+                inputs.to_string(),
+            ]
+        }
+        Error::Unequal { row, column, encoder, decoder } => vec![
+            row.to_string(),
+            column.to_string(),
+            format!("{encoder:?}"),
+            format!("{decoder:?}"),
+        ],
         Error::ReadPending => vec!["earlier read".to_string()],
         Error::DeviceLost => vec!["device is lost".to_string()],
         Error::OutOfMemory { what } => vec!["out of device memory".to_string(), what.to_string()],

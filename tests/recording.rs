@@ -9,8 +9,9 @@ use common::calls::{CALLS, Operands, SMALL};
 use common::{Rig, USAGES, buffer, once_per_adapter};
 use tied_linear::kernels::{AdamSettings, SHADERS, SgdSettings};
 use tied_linear::{
-    Gradients, Optimizer, OptimizerSettings, TiedLinear, TiedLinearOptions, TrainingOptions,
-    TrainingStep, wgpu,
+    AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions, Gradients, Noise, NoiseState,
+    Optimizer, OptimizerSettings, TiedAutoencoder, TiedAutoencoderOptions, TiedLinear,
+    TiedLinearOptions, TrainingOptions, TrainingStep, wgpu,
 };
 
 /// Counts what each thread allocates.
@@ -174,6 +175,28 @@ fn recording_a_training_step_allocates_no_more_than_wgpu() {
             let most = allocations_in_a_pass(rig, |pass| direct.record(pass));
             assert!(got <= most, "{settings:?}: {got} allocations, {most} by wgpu alone");
         }
+    });
+}
+
+#[test]
+fn recording_a_step_of_a_stack_allocates_no_more_than_wgpu() {
+    once_per_adapter(|rig| {
+        let stack = TiedAutoencoderOptions::new(&[7, 5, 3]);
+        let stack = TiedAutoencoder::new(&rig.kernels, &stack).unwrap();
+        let gradients = AutoencoderGradients::new(&stack).unwrap();
+        let batch = rig.kernels.zeros("batch", 5, 7).unwrap();
+        let optimizer =
+            Optimizer::new(&rig.kernels, &stack.parameters(), AdamSettings::adam(0.1)).unwrap();
+        let state = NoiseState::new(&rig.kernels, 5, 7, 0).unwrap();
+        let options = AutoencoderStepOptions::default()
+            .with_noise(Noise::Masking { probability: 0.5 }, &state);
+        let step =
+            AutoencoderStep::new(&stack, &optimizer, &gradients, &batch, &batch, &options).unwrap();
+        let dispatches = step.gradient_commands().len() + step.update_commands().len();
+        let direct = Direct::new(rig, dispatches, 2);
+        let got = allocations_in_a_pass(rig, |pass| step.record(pass));
+        let most = allocations_in_a_pass(rig, |pass| direct.record(pass));
+        assert!(got <= most, "{got} allocations, {most} by wgpu alone");
     });
 }
 

@@ -373,6 +373,7 @@ fn uniforms_have_the_fields_of_their_rust_structs() {
 /// The fields that Rust writes as f32; what else has four bytes, it writes as u32.
 const FLOATS: &[&str] = &[
     "scale",
+    "deviation",
     "learning_rate",
     "momentum",
     "weight_decay",
@@ -512,13 +513,14 @@ fn a_workgroup_takes_the_share_that_rust_counts_with() {
     let columns = format!(" * {}u + local % 16u * 4u;", shares::BIAS_COLUMNS);
     for (file, wanted) in [
         ("activation_gradient.wgsl", &quads),
+        ("noise.wgsl", &quads),
         ("parameter_set.wgsl", &quads),
         ("column_sums.wgsl", &columns),
     ] {
         assert!(text(file).contains(wanted), "{file} has no \"{wanted}\"");
     }
     // An invocation takes one quad.
-    for name in ["activation_gradient", "sgd", "adam"] {
+    for name in ["activation_gradient", "noise", "sgd", "adam"] {
         let shader = SHADERS.iter().find(|shader| shader.name == name).expect("a shader");
         assert_eq!(shader.forms[0].workgroup_size, shares::QUADS, "{name}");
     }
@@ -614,6 +616,7 @@ fn the_values_of_overrides_are_numbered_as_in_wgsl() {
                 "EPILOGUE" if parsed.shader.name == "encode" => &epilogue[..2],
                 "EPILOGUE" => &epilogue,
                 "PASS" => &["WHOLE", "PARTIAL"],
+                "KIND" => &["MASKING", "GAUSSIAN"],
                 "GIVEN" => {
                     assert_eq!(constant.values, [0, 1], "{message}");
                     continue;

@@ -59,7 +59,7 @@ pub fn check_step(
         let of_encoder = |j, i| Expected::dot(dz.column(j), x.column(i));
         let of_decoder = |j, i| Expected::dot(h.column(j), da.column(i));
         let what = name(&format!("gradient of the {}", parameter.name));
-        match parameter.name {
+        match parameter.name.as_ref() {
             "weight" if variant == Variant::Untied => check(&what, &gradient, batch, of_encoder),
             "weight" => {
                 check(&what, &gradient, 2 * batch, |j, i| of_decoder(j, i).plus(of_encoder(j, i)))

@@ -189,7 +189,7 @@ impl Parts {
         let second_gradient =
             kernels.zeros("decoder weight gradient", second.rows(), second.columns())?;
         let mut parameters = layer.parameters();
-        parameters.extend([Parameter { name: "decoder weight", value: second.clone() }]);
+        parameters.extend([Parameter::new("decoder weight", second.clone())]);
         let optimizer = adam(&parameters, layer)?;
         let tape = Tape::new(layer, input.rows())?;
         let loss = kernels.zeros("loss", 1, 1)?;
@@ -217,7 +217,7 @@ impl Parts {
         pairs.push((&second, &second_gradient));
         let work = work.then(optimizer.update(&pairs)?);
         self.finish(work, tape, loss, &optimizer, None).map(|mut step| {
-            let second = Parameter { name: "decoder weight", value: second };
+            let second = Parameter::new("decoder weight", second);
             step.updates.push((second, second_gradient));
             step
         })

@@ -227,6 +227,12 @@ impl Kernels {
         self.update(&SHADER, Which::All, call.parameters, call.state.both(), call.settings)
     }
 
+    /// The same for all but those that are frozen.
+    pub(crate) fn adam_without(&self, frozen: &[bool], call: &AdamUpdate<'_>) -> Result<Commands> {
+        let state = call.state.both();
+        self.update(&SHADER, Which::Without(frozen), call.parameters, state, call.settings)
+    }
+
     /// The same for all but the first parameter, which [`Kernels::backward_adam`] has updated just
     /// before: its gradient is not read, and its step count rises with the others'.
     ///

@@ -22,6 +22,7 @@ mod elementwise;
 mod encode;
 mod linear;
 mod loss;
+mod noise;
 mod operands;
 mod parameter_set;
 mod product;
@@ -44,6 +45,7 @@ pub use self::core::{KernelOptions, Kernels};
 pub(crate) use self::linear::LossProduct;
 pub use self::linear::{Gradient, Linear};
 pub use self::loss::{Loss, LossGradient, Reduction};
+pub use self::noise::{Noise, NoiseState, NoisyCopy};
 pub use self::parameter_set::ParameterUpdate;
 pub(crate) use self::parameter_set::{GRADIENTS, MOST_PARAMETERS, VALUES};
 pub use self::sgd::{SgdSettings, SgdState, SgdUpdate};
@@ -62,6 +64,7 @@ pub const SHADERS: &[&Shader] = &[
     &backward_adam::SHADER,
     &activation_gradient::SHADER,
     &column_sums::SHADER,
+    &noise::SHADER,
     &squared_error::SHADER,
     &cross_entropy::SHADER,
     &sgd::SHADER,

@@ -171,8 +171,10 @@ impl SetState {
 
 /// Which parameters of a set take a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
+pub(super) enum Which<'a> {
     All,
+    /// All but those that are frozen, which stay as they are, their step counts too.
+    Without(&'a [bool]),
     /// All but the first, which has been updated already; its step count rises all the same.
     AllButFirst,
 }
@@ -182,7 +184,7 @@ impl Kernels {
     pub(super) fn update(
         &self,
         shader: &'static Shader,
-        which: Which,
+        which: Which<'_>,
         parameters: &[ParameterUpdate<'_>],
         state: [Option<&SetState>; 2],
         settings: &wgpu::Buffer,
@@ -202,15 +204,23 @@ impl Kernels {
     fn prepare_update(
         &self,
         shader: &'static Shader,
-        which: Which,
+        which: Which<'_>,
         parameters: &[ParameterUpdate<'_>],
         state: [Option<&SetState>; 2],
         settings: &wgpu::Buffer,
     ) -> Result<Commands> {
         let [a, b, c] = [0, 1, 2].map(|index| parameters.get(index));
+        let values = [a, b, c].map(|p| Some(p?.value));
+        // A frozen parameter keeps its workgroups, which find nothing to do.
+        let frozen = |index: usize| match which {
+            Which::Without(frozen) => frozen.get(index).copied().unwrap_or(false),
+            _ => false,
+        };
+        let trained = |index: usize| parameters.get(index).filter(|_| !frozen(index));
+        let [a, b, c] = [0, 1, 2].map(trained);
         let [gradient_0, gradient_1, gradient_2] = [a, b, c].map(|p| Some(p?.gradient));
-        let gradient_0 = gradient_0.filter(|_| which == Which::All);
-        let values @ [value_0, value_1, value_2] = [a, b, c].map(|p| Some(p?.value));
+        let gradient_0 = gradient_0.filter(|_| which != Which::AllButFirst);
+        let [value_0, value_1, value_2] = [a, b, c].map(|p| Some(p?.value));
         let [state, second] = state.map(|state| state.map(|state| &state.matrix));
         // A kernel without second moments has no binding for the last.
         let operands =

@@ -151,6 +151,12 @@ impl Kernels {
         self.update(&SHADER, Which::All, call.parameters, [state, None], call.settings)
     }
 
+    /// The same for all but those that are frozen.
+    pub(crate) fn sgd_without(&self, frozen: &[bool], call: &SgdUpdate<'_>) -> Result<Commands> {
+        let state = [call.state.map(|state| &state.set), None];
+        self.update(&SHADER, Which::Without(frozen), call.parameters, state, call.settings)
+    }
+
     /// The same for all but the first parameter, which [`Kernels::backward_sgd`] has updated: its
     /// gradient is not read.
     ///

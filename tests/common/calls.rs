@@ -2,10 +2,10 @@
 
 use tied_linear::kernels::{
     Accumulate, ActivationGradient, AdamSettings, AdamState, AdamUpdate, Backward, BiasGradient,
-    ColumnSums, Contributions, Gradient, Linear, LossGradient, ParameterUpdate, SgdState,
-    SgdUpdate, Sum,
+    ColumnSums, Contributions, Gradient, Linear, LossGradient, NoisyCopy, ParameterUpdate,
+    SgdState, SgdUpdate, Sum,
 };
-use tied_linear::{Activation, Commands, Kernels, Matrix, Result, Weight, wgpu};
+use tied_linear::{Activation, Commands, Kernels, Matrix, Noise, NoiseState, Result, Weight, wgpu};
 
 use super::{POISON, Rig, random};
 
@@ -293,6 +293,24 @@ pub const CALLS: &[Call] = &[
             written("total", One, One),
         ],
         make: |kernels, operands| kernels.sum(&sum(operands)),
+    },
+    Call {
+        name: "noise",
+        shader: "noise",
+        operands: &[
+            read("input", Batch, Inputs).blaming(Other("output"), Other("output")),
+            written("output", Batch, Inputs),
+        ],
+        make: |kernels, operands| {
+            let (input, output) = (operands.get("input"), operands.get("output"));
+            let state = &NoiseState::new(kernels, output.rows(), output.columns(), 1)?;
+            kernels.noise(&NoisyCopy {
+                input,
+                noise: Noise::Masking { probability: 0.5 },
+                state,
+                output,
+            })
+        },
     },
     Call {
         name: "squared_error",

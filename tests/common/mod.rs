@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod calls;
+pub mod deep;
 pub mod fused;
 pub mod losses;
 pub mod near;

@@ -118,6 +118,7 @@ fn normal_below(z: f64) -> f64 {
 }
 
 /// All that a tied layer computes, from the formulas.
+#[derive(Clone)]
 pub struct Layer {
     /// W, \[hidden, inputs\].
     pub weight: Dense,
