@@ -75,19 +75,24 @@
 //!   pass of one device together with objects of another. wgpu reports that itself.
 //! * **Guests.** No global state, no threads. Nothing submits, polls or writes to the queue but the
 //!   functions for just that: [`Matrix::write`] and [`Optimizer::set_learning_rate`] write,
-//!   [`Matrix::read`] submits, [`Matrix::read_blocking`] submits and polls, and
-//!   [`Readback::read_blocking`] polls.
+//!   [`Matrix::read`] submits, [`Matrix::read_blocking`] submits and polls,
+//!   [`Readback::read_blocking`] polls, and those of a [checkpoint](#features):
+//!   `Checkpoint::read` submits, `Checkpoint::read_blocking` submits and polls, and
+//!   `Checkpoint::restore`, `tied_layer` and `untied_halves` write and submit.
 //!
 //! # Features
 //!
 //! `headless` (default) adds [`headless`] and wgpu's native backends, for programs that have no device.
-//! A host that has one can switch the default features off.
+//! A host that has one can switch the default features off. `checkpoint` (default) adds the module
+//! of that name, which saves and loads files, and the crates that it needs.
 //!
 //! [wgpu]: https://wgpu.rs
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 mod element;
 mod error;
 mod halves;
