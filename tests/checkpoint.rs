@@ -159,13 +159,33 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             raw(&one("F32", "[4294967296,4294967296]", [0, 8]), &[0; 8]),
             "the.key",
         ),
-        ("half a byte", raw(&one("F4", "[1]", [0, 1]), &[0; 1]), "the.key"),
-        ("offsets reversed", raw(&one("F32", "[0]", [8, 0]), &[0; 8]), "the.key"),
+        ("half a byte", raw(&one("F4", "[1]", [0, 0]), &[]), "`the.key`: [1] of F4"),
+        (
+            "offsets reversed",
+            raw(&one("F32", "[0]", [8, 0]), &[0; 8]),
+            "`the.key`: it lies at bytes 8 to 0",
+        ),
         ("offsets of 2^64 - 1", raw(&one("F32", "[0]", [u64::MAX, u64::MAX]), &[]), "the.key"),
-        ("a tensor that does not begin at 0", raw(&one("F32", "[1]", [4, 8]), &[0; 8]), "the.key"),
-        ("overlapping tensors", raw(&two([0, 8], [4, 8]), &[0; 8]), "second"),
-        ("the same bytes twice", raw(&two([0, 8], [0, 4]), &[0; 8]), "first"),
-        ("a gap between tensors", raw(&two([0, 8], [12, 16]), &[0; 16]), "second"),
+        (
+            "a tensor that does not begin at 0",
+            raw(&one("F32", "[1]", [4, 8]), &[0; 8]),
+            "`the.key`: it lies at bytes 4 to 8",
+        ),
+        (
+            "overlapping tensors",
+            raw(&two([0, 8], [4, 8]), &[0; 8]),
+            "`second`: it lies at bytes 4 to 8",
+        ),
+        (
+            "the same bytes twice",
+            raw(&two([0, 8], [0, 4]), &[0; 8]),
+            "`first`: it lies at bytes 0 to 8",
+        ),
+        (
+            "a gap between tensors",
+            raw(&two([0, 8], [12, 16]), &[0; 16]),
+            "`second`: it lies at bytes 12 to 16",
+        ),
         ("truncated in the first tensor", raw(&two([0, 8], [8, 12]), &[0; 7]), "first"),
         ("truncated in the second tensor", raw(&two([0, 8], [8, 12]), &[0; 11]), "second"),
         ("no data", raw(&good, &[]), "the.key"),
@@ -174,7 +194,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "a key twice",
             raw(&format!("{{{0},{0}}}", entry("the.key", "F32", "[1]", [0, 4])), &[0; 4]),
-            "the.key",
+            "the key `the.key` is given twice",
         ),
         (
             "a field twice",

@@ -127,9 +127,6 @@ pub(super) fn replace<'a>(
     let saving = failed(path, "saved");
     // A link stays one: what it leads to is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    if target.is_dir() || target.file_name().is_none() {
-        return Err(saving(ErrorKind::IsADirectory.into()));
-    }
     let folder = target.parent().filter(|folder| *folder != Path::new(""));
     let folder = folder.unwrap_or(Path::new("."));
     let (mut temporary, mut file) = Temporary::create(folder).map_err(&saving)?;
