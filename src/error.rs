@@ -225,6 +225,128 @@ pub enum Error {
         decoder: f32,
     },
 
+    /// A checkpoint lacks a tensor that is asked for.
+    #[error("the checkpoint has no tensor `{key}`")]
+    MissingKey {
+        /// The tensor's key.
+        key: String,
+    },
+
+    /// A checkpoint holds a tensor, or ties one, that nothing asks for.
+    #[error("the checkpoint holds `{key}`, which nothing asks for")]
+    UnknownKey {
+        /// The tensor's key.
+        key: String,
+    },
+
+    /// Two tensors have one key.
+    #[error("the key `{key}` is given twice")]
+    KeyTwice {
+        /// The key.
+        key: String,
+    },
+
+    /// A parameter of an optimizer is not among those that were given with their keys.
+    #[error("a key for the optimizer's parameter `{parameter}` is expected, but none was given")]
+    NoKey {
+        /// The parameter's name.
+        parameter: Cow<'static, str>,
+    },
+
+    /// A tensor of a checkpoint has another shape than the matrix that it is for.
+    #[error("the tensor `{key}` must have the shape {expected:?}, but {given:?} was given")]
+    KeyShape {
+        /// The tensor's key.
+        key: String,
+        /// The shape that is asked for.
+        expected: Vec<usize>,
+        /// The shape in the checkpoint.
+        given: Vec<usize>,
+    },
+
+    /// A tensor of a checkpoint holds numbers of a type that cannot be used for it.
+    #[error("the tensor `{key}` must hold {expected}, but {given} was given")]
+    KeyType {
+        /// The tensor's key.
+        key: String,
+        /// The types that are allowed.
+        expected: &'static str,
+        /// The type in the checkpoint, in the words of safetensors.
+        given: String,
+    },
+
+    /// A tensor of a checkpoint holds a number that cannot be used for it.
+    #[error("the tensor `{key}` must hold {expected}, but {given} was given")]
+    KeyValue {
+        /// The tensor's key.
+        key: String,
+        /// The range in words.
+        expected: &'static str,
+        /// The number that was given.
+        given: f64,
+    },
+
+    /// A checkpoint holds both weights of a tie, and they differ.
+    #[error(
+        "`{key}` is not the transpose of `{of}`: at row {row}, column {column} it is {}, but {} is \
+         expected. They are not tied: `Checkpoint::untied_halves` loads them as two weights",
+        given[0], given[1]
+    )]
+    NotTransposed {
+        /// The key of the weight that should be the transpose.
+        key: String,
+        /// The key of the weight that it should be the transpose of.
+        of: String,
+        /// Row of the first element that differs, in the tensor `key`.
+        row: usize,
+        /// Its column there.
+        column: usize,
+        /// The element in `key`, and the one in `of`.
+        given: [f32; 2],
+    },
+
+    /// A checkpoint ties a weight to another one than is asked for.
+    #[error("`{key}` must be tied to `{expected}`, but the checkpoint ties it to `{given}`")]
+    OtherTie {
+        /// The key of the weight that is not stored.
+        key: String,
+        /// The key of the weight that it should be the transpose of.
+        expected: String,
+        /// The key of the weight that it is the transpose of in the checkpoint.
+        given: String,
+    },
+
+    /// A checkpoint is not what its format asks for: truncated, too long, or contradictory.
+    #[error("the checkpoint is malformed at `{part}`: {reason}")]
+    Malformed {
+        /// The key of a tensor or of the metadata, `header` or `data`.
+        part: String,
+        /// What was expected and what was found.
+        reason: String,
+    },
+
+    /// A checkpoint was written by a version of this library whose format is not known here.
+    #[error("a checkpoint of format version {known} is expected, but {given:?} was given")]
+    CheckpointVersion {
+        /// The version of the format that this library reads.
+        known: u32,
+        /// The version that the file names.
+        given: String,
+    },
+
+    /// A file could not be opened, read or written.
+    #[error("`{}` cannot be {what}: {description}", path.display())]
+    File {
+        /// The file's path.
+        path: std::path::PathBuf,
+        /// What was tried, such as `read`.
+        what: &'static str,
+        /// The kind of the operating system's error.
+        kind: std::io::ErrorKind,
+        /// Its words.
+        description: String,
+    },
+
     /// A readback is asked for its elements while an earlier read of it is under way.
     #[error("an earlier read of this readback has not ended")]
     ReadPending,

@@ -118,13 +118,16 @@
 //! * **Guests.** No global state, no threads. Nothing submits, polls or writes to the queue but the
 //!   functions for just that: [`Matrix::write`], [`Optimizer::set_learning_rate`] and
 //!   [`NoiseState::set_step`] write, [`Matrix::read`], [`TiedLinear::untie`] and [`UntiedLinear::tie`] submit,
-//!   [`Matrix::read_blocking`] and [`UntiedLinear::tie_blocking`] submit and poll, and
-//!   [`Readback::read_blocking`] polls; and so do [`tune()`] and [`Kernels::warm_up`].
+//!   [`Matrix::read_blocking`] and [`UntiedLinear::tie_blocking`] submit and poll,
+//!   [`Readback::read_blocking`] polls, and so do [`tune()`] and [`Kernels::warm_up`]; and those of a
+//!   [checkpoint](#features): `Checkpoint::read` submits, `Checkpoint::read_blocking` submits and polls, and
+//!   `Checkpoint::restore`, `tied_layer` and `untied_halves` write and submit.
 //!
 //! # Features
 //!
 //! `headless` (default) adds [`headless`] and wgpu's native backends, for programs that have no device.
-//! A host that has one can switch the default features off.
+//! A host that has one can switch the default features off. `checkpoint` (default) adds the module
+//! of that name, which saves and loads files, and the crates that it needs.
 //!
 //! [wgpu]: https://wgpu.rs
 
@@ -132,6 +135,8 @@
 #![warn(missing_docs)]
 
 mod autoencoder;
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 mod element;
 mod error;
 mod halves;

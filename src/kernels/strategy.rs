@@ -98,7 +98,7 @@ static COOPERATIVE_FORM: Form = Form {
     name: "cooperative",
     sources: &[COOPERATIVE],
     workgroup_size: 128,
-    workgroup_bytes: 12_320,
+    workgroup_bytes: 12_328,
     overrides: &[PASS],
     features: wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         .union(wgpu::Features::SHADER_F16)
