@@ -1072,7 +1072,7 @@ fn a_state_dict_that_contradicts_itself_is_refused() {
         let parameters = layer.parameters();
         let optimizer = Optimizer::new(&rig.kernels, &parameters, AdamSettings::adam(0.1)).unwrap();
         let encoder = layer.encoder().state_dict(&LayerKeys::default());
-        let want = Error::NoKey { parameter: "decoder bias" };
+        let want = Error::NoKey { parameter: "decoder bias".into() };
         assert_eq!(optimizer.state_dict(&encoder), Err(want));
     });
 }
@@ -1085,7 +1085,7 @@ fn messages_say_what_was_expected_and_what_was_given() {
         (Error::MissingKey { key: key.clone() }, &["`a.key`", "no tensor"]),
         (Error::UnknownKey { key: key.clone() }, &["`a.key`", "nothing asks for"]),
         (Error::KeyTwice { key: key.clone() }, &["`a.key`", "twice"]),
-        (Error::NoKey { parameter: "weight" }, &["`weight`", "key"]),
+        (Error::NoKey { parameter: "weight".into() }, &["`weight`", "key"]),
         (
             Error::KeyShape { key: key.clone(), expected: vec![3, 5], given: vec![] },
             &["`a.key`", "[3, 5]", "[]"],

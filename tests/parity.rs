@@ -609,10 +609,8 @@ struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// With these matrices for the parameters.
     fn new(rig: &'a Rig, golden: &'a Golden, learned: Vec<(&'static str, Matrix, Matrix)>) -> Self {
-        let parameters: Parameters = learned
-            .iter()
-            .map(|(name, value, _)| Parameter::new(*name, value.clone()))
-            .collect();
+        let parameters: Parameters =
+            learned.iter().map(|(name, value, _)| Parameter::new(*name, value.clone())).collect();
         let optimizer = golden
             .case
             .optimizer
