@@ -9,9 +9,8 @@ use crate::memory::Part;
 use crate::results::Measurement;
 use crate::rig::{Rig, Settings};
 use crate::steps::Variant;
-use crate::table::{
-    Style, Table, bytes, digits, grouped, percent, ratio, ratio_with_spread, seconds,
-};
+use crate::table::{Style, Table, bytes, digits, grouped, percent, ratio, seconds};
+use crate::timing::Spread;
 
 /// By how much the ceilings may differ between the beginning and the end of a quiet run.
 const QUIET: f64 = 0.1;
@@ -284,4 +283,12 @@ pub fn expect_formula(all: &[Measured]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A ratio and its spread.
+fn ratio_with_spread(value: Spread) -> String {
+    match value.share {
+        Some(share) => format!("{} ±{:.0} %", ratio(value.median), 100.0 * share),
+        None => ratio(value.median),
+    }
 }

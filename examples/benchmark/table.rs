@@ -1,7 +1,5 @@
 //! Text or Markdown that grows line by line, and numbers for people.
 
-use crate::timing::Spread;
-
 /// How the output looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -125,14 +123,6 @@ pub fn percent(share: f64) -> String {
 /// How many times another value: with two places, or three significant digits.
 pub fn ratio(ratio: f64) -> String {
     if ratio < 9.995 { format!("{ratio:.2}") } else { digits(ratio) }
-}
-
-/// A ratio and its spread.
-pub fn ratio_with_spread(value: Spread) -> String {
-    match value.share {
-        Some(share) => format!("{} ±{:.0} %", ratio(value.median), 100.0 * share),
-        None => ratio(value.median),
-    }
 }
 
 /// A whole number, its digits in groups of three.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::adapter::Rig;
 use crate::framework;
 use crate::shape::Shape;
-use crate::table::{Table, digits, seconds};
+use crate::table::{Style, Table, digits, seconds};
 use crate::timing::Measurement;
 
 /// Adapter, driver, framework.
@@ -34,7 +34,6 @@ impl Results {
             "Shape: batch x inputs x hidden. Time: the median of one run, with the fastest and"
         );
         println!("the slowest round.");
-        println!();
         let columns = [
             ("shape", 17),
             ("kernel", 18),
@@ -43,7 +42,7 @@ impl Results {
             ("slowest", 9),
             ("GFLOP/s", 9),
         ];
-        Self { table: Table::start(2, columns) }
+        Self { table: Table::start(Style::Text, 2, columns) }
     }
 
     /// Prints what was measured at one shape.
