@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: Option<u32>,
     /// Adam's learning rate at the start; it falls to zero along a cosine [default: 0.01; from 10,000
-    /// images on 0.002]
+    /// images on 0.003]
     #[arg(long, value_parser = learning_rate, allow_hyphen_values = true)]
     pub lr: Option<f64>,
     /// Seed of the initial weights, of the order of the images and of noise [default: 0]
@@ -247,7 +247,7 @@ impl Settings {
             loss: choose("loss", options.loss, resumed, LossName::SquaredError)?,
             epochs: choose("epochs", options.epochs, resumed, if many { 20 } else { 300 })?,
             batch: choose("batch", options.batch, resumed, batch)?,
-            lr: choose("lr", options.lr, resumed, if many { 0.002 } else { 0.01 })?,
+            lr: choose("lr", options.lr, resumed, if many { 0.003 } else { 0.01 })?,
             seed: choose("seed", options.seed, resumed, 0)?,
             layers,
         };

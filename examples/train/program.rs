@@ -94,7 +94,7 @@ pub fn train(options: &Options, gpu: &Gpu, kernels: &Kernels) -> Result<Report, 
     .run(resumed)?;
 
     let shown_images = test.as_ref().unwrap_or(&images);
-    let shown = shown_images.count.min(if settings.linear() || !squared { 36 } else { 24 });
+    let shown = shown_images.count.min(if settings.linear() || !squared { 36 } else { 12 });
     let mut outcome = evaluate(gpu, &stack, &settings, &pixels, shown)?;
     let error = outcome.error;
     let mut report = Report { error, test_error: None, optimum: None, test_optimum: None };
@@ -167,17 +167,20 @@ impl Report {
         }
         if let Some(optimum) = optimum {
             println!("PCA optimum at {code} components: {optimum:.6}");
-            if optimum > 0.0 {
-                println!("excess over the PCA optimum: {:.3e}", (error - optimum) / optimum);
-            } else {
+            let excess = (error - optimum) / optimum;
+            if optimum == 0.0 {
                 println!("a linear code this wide loses nothing, so there is no excess to state");
+            } else if settings.linear() {
+                println!("excess over the PCA optimum: {excess:.3e}");
+            } else {
+                println!("compared with the PCA optimum: {:+.1} %", 100.0 * excess);
             }
         }
         if let Some(error) = test_error {
             println!("squared error per test image: {error:.6}");
         }
         if let Some(error) = test_optimum {
-            println!("with the {code} principal components: {error:.6}");
+            println!("of the {code} principal components: {error:.6}");
         }
     }
 }

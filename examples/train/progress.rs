@@ -21,7 +21,8 @@ pub struct Progress {
     ceiling: Option<f64>,
     /// Operations of the products for one image.
     flops: f64,
-    since: Instant,
+    /// None before the first step has run, which takes long: its pipelines are compiled.
+    since: Option<Instant>,
     images: usize,
     throughput: String,
 }
@@ -48,7 +49,7 @@ impl Progress {
             epochs,
             ceiling,
             flops: flops(sizes),
-            since: Instant::now(),
+            since: None,
             images: 0,
             throughput: String::new(),
         })
@@ -56,8 +57,12 @@ impl Progress {
 
     /// So many images more.
     pub fn images(&mut self, count: usize) {
+        let Some(since) = self.since else {
+            self.since = Some(Instant::now());
+            return;
+        };
         self.images += count;
-        let elapsed = self.since.elapsed();
+        let elapsed = since.elapsed();
         if elapsed < INTERVAL {
             return;
         }
@@ -66,7 +71,7 @@ impl Progress {
         let share = self.ceiling.map(|ceiling| format!(" ({:.0} %)", 100.0 * flops / ceiling));
         let share = share.unwrap_or_default();
         self.throughput = format!("  {rate:.0} images/s  {:.1} GFLOP/s{share}", flops / 1e9);
-        (self.since, self.images) = (Instant::now(), 0);
+        (self.since, self.images) = (Some(Instant::now()), 0);
     }
 
     /// One epoch more, with this loss at its end.
