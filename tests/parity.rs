@@ -611,7 +611,7 @@ impl<'a> Setup<'a> {
     fn new(rig: &'a Rig, golden: &'a Golden, learned: Vec<(&'static str, Matrix, Matrix)>) -> Self {
         let parameters: Parameters = learned
             .iter()
-            .map(|(name, value, _)| Parameter { name, value: value.clone() })
+            .map(|(name, value, _)| Parameter { name: (*name).into(), value: value.clone() })
             .collect();
         let optimizer = golden
             .case
