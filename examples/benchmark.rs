@@ -5,6 +5,8 @@
 
 #[path = "shared/command.rs"]
 mod command;
+#[path = "shared/fma.rs"]
+mod fma;
 
 #[path = "benchmark/candidates.rs"]
 mod candidates;

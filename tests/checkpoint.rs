@@ -21,9 +21,10 @@ use tied_linear::checkpoint::{Checkpoint, Dtype, Form, LayerKeys, StateDict};
 use tied_linear::headless::Gpu;
 use tied_linear::kernels::SgdSettings;
 use tied_linear::{
-    Activation, AdamSettings, Decoder, Encoder, Error, Gradients, Matrix, Optimizer,
-    OptimizerSettings, OptimizerState, TiedLinear, TiedLinearOptions, TrainingOptions,
-    TrainingStep, Weight, wgpu,
+    Activation, AdamSettings, AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions,
+    Decoder, Encoder, Error, Gradients, Matrix, Noise, NoiseState, Optimizer, OptimizerSettings,
+    OptimizerState, TiedAutoencoder, TiedAutoencoderOptions, TiedLinear, TiedLinearOptions,
+    TrainingOptions, TrainingStep, Weight, wgpu,
 };
 
 // Bytes.
@@ -1219,6 +1220,131 @@ fn training_resumes_bit_for_bit() {
                 expect_kept(what, &checkpoint, kept, shape, &second.optimizer);
             }
         }
+    });
+}
+
+/// A stack, its optimizer and a training step on noisy input.
+struct DeepTraining {
+    state: StateDict,
+    step: AutoencoderStep,
+}
+
+impl DeepTraining {
+    fn new(rig: &Rig, stack: TiedAutoencoder, noise: Option<Noise>) -> Self {
+        let settings = AdamSettings::adam(0.02);
+        let optimizer = Optimizer::new(&rig.kernels, &stack.parameters(), settings).unwrap();
+        let gradients = AutoencoderGradients::new(&stack).unwrap();
+        let x = rig.put(&random(9, stack.inputs(), 5), Place::Tight);
+        let state = stack.state_dict();
+        let mut state = state.clone().and(optimizer.state_dict(&state).unwrap());
+        let mut options = AutoencoderStepOptions::default();
+        if let Some(noise) = noise {
+            let of_noise = NoiseState::new(&rig.kernels, 9, stack.inputs(), 7).unwrap();
+            options = options.with_noise(noise, &of_noise);
+            state = state.with("noise.step", of_noise.steps(), Form::Count);
+        }
+        let step = AutoencoderStep::new(&stack, &optimizer, &gradients, &x, &x, &options).unwrap();
+        Self { state, step }
+    }
+
+    fn run(&self, rig: &Rig, steps: usize) {
+        for _ in 0..steps {
+            rig.run(
+                &self.step.gradient_commands().clone().then(self.step.update_commands().clone()),
+            );
+        }
+    }
+}
+
+fn some_stack(rig: &Rig, seed: u64) -> TiedAutoencoder {
+    let options = TiedAutoencoderOptions::new(&[71, 37, 5])
+        .with_activations(Activation::Tanh, Activation::Silu)
+        .with_output_activation(Activation::Identity)
+        .with_fan_in_biases()
+        .with_seed(seed);
+    TiedAutoencoder::new(&rig.kernels, &options).unwrap()
+}
+
+/// A stack 6→6→6 whose layers have one weight, and biases of their own.
+fn with_one_weight(rig: &Rig, seed: u64) -> TiedAutoencoder {
+    let outer = other(rig, [6, 6], [true; 2]);
+    let weight = outer.weight();
+    let values = values_of(6, 6, seed);
+    weight.matrix().write(&rig.gpu.device, &rig.gpu.queue, &values).unwrap();
+    let [b, c] = [1, 2].map(|more| rig.put(&random(1, 6, seed + more), Place::Tight));
+    let inner = TiedLinear::from_halves(
+        Encoder::new(&rig.kernels, weight, Some(b), Activation::Tanh).unwrap(),
+        Decoder::new(&rig.kernels, weight, Some(c), Activation::Tanh).unwrap(),
+    );
+    TiedAutoencoder::from_layers(vec![outer, inner.unwrap()]).unwrap()
+}
+
+/// 5 steps, a file, and 5 more in a run that had been elsewhere, against 10.
+fn expect_resumed(
+    rig: &Rig,
+    folder: &str,
+    stack: impl Fn(u64) -> TiedAutoencoder,
+    noise: Option<Noise>,
+) -> Checkpoint {
+    let what = format!("{folder}, {noise:?}");
+    let folder = Folder::new(folder);
+    let path = folder.file("f");
+    let whole = DeepTraining::new(rig, stack(1), noise);
+    whole.run(rig, 5);
+    read(rig, &whole.state).save(&path).unwrap();
+    whole.run(rig, 5);
+    let second = DeepTraining::new(rig, stack(2), noise);
+    second.run(rig, 2);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    restore(rig, &checkpoint, &second.state).unwrap();
+    second.run(rig, 5);
+    let [got, want] = [&second, &whole].map(|run| state_bits(rig, &run.state));
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (key, want) in &want {
+        assert_eq!(got[key], *want, "{what}: {key}");
+    }
+    checkpoint
+}
+
+#[test]
+fn a_stack_resumes_bit_for_bit_and_so_does_its_noise() {
+    on_every_adapter(|rig| {
+        let masking = Noise::Masking { probability: 0.3 };
+        for noise in [None, Some(masking), Some(Noise::Gaussian { deviation: 0.1 })] {
+            let what = format!("{noise:?}");
+            let checkpoint = expect_resumed(rig, "stack", |seed| some_stack(rig, seed), noise);
+            let ties =
+                [0, 1].map(|i| [format!("decoder.{i}.weight"), format!("encoder.{i}.weight")]);
+            let found: Vec<_> = checkpoint.ties().map(|pair| pair.map(String::from)).collect();
+            assert_eq!(found, ties, "{what}");
+            assert_eq!(checkpoint.shape("encoder.1.weight"), Some(&[5, 37][..]), "{what}");
+            assert_eq!(checkpoint.keys().any(|key| key == "noise.step"), noise.is_some(), "{what}");
+        }
+    });
+}
+
+#[test]
+fn a_weight_that_a_stack_has_twice_is_stored_once() {
+    on_every_adapter(|rig| {
+        let stack = |seed| with_one_weight(rig, seed);
+        let checkpoint = expect_resumed(rig, "one-weight", stack, None);
+        let is_of_stack = |key: &&str| !key.starts_with("optimizer.");
+        let keys: Vec<_> = checkpoint.keys().filter(is_of_stack).collect();
+        let want = [
+            "decoder.0.bias",
+            "decoder.1.bias",
+            "encoder.0.bias",
+            "encoder.0.weight",
+            "encoder.1.bias",
+        ];
+        assert_eq!(keys, want);
+        let moments = checkpoint.keys().filter(|key| key.starts_with("optimizer.exp_avg."));
+        assert_eq!(moments.count(), want.len());
+        assert_eq!(checkpoint.ties().collect::<Vec<_>>(), [["decoder.0.weight", want[3]]]);
+        // The same layer twice: nothing is left of the second.
+        let layer = other(rig, [6, 6], [true; 2]);
+        let twice = TiedAutoencoder::from_layers(vec![layer.clone(), layer.clone()]).unwrap();
+        assert_eq!(twice.state_dict(), layer.state_dict(&LayerKeys::of_layer(0)));
     });
 }
 

@@ -4,26 +4,13 @@ use std::error::Error;
 
 use tied_linear::{Error as LibraryError, Matrix, wgpu};
 
-use crate::clock::{Clock, wall_seconds};
+use crate::clock::Clock;
+use crate::fma::Fma;
 use crate::host::Host;
-use crate::own::{COPY, Dispatch, FMA};
+use crate::own::{COPY, Dispatch};
 use crate::rig::Rig;
 use crate::timing::{Effort, Stopwatch};
 use crate::work::Work;
-
-/// Workgroups of the compute ceiling, of 64 invocations each: from few for a slow adapter to enough
-/// to fill any GPU.
-const GROUPS: [u32; 2] = [64, 8192];
-
-/// Operations of an invocation in one iteration: 48 sums, 32 multiply-adds each.
-const FLOPS: f64 = 48.0 * 32.0 * 2.0;
-
-/// Iterations of an invocation: from enough to outweigh its beginning and end to what the sums,
-/// which count, can still hold exactly.
-const ITERATIONS: [u32; 2] = [16, 4096];
-
-/// Seconds that the compute ceiling's dispatch should take at least.
-const LONG_ENOUGH: f64 = 0.02;
 
 /// The bytes of the buffer that is copied: far beyond any cache, where the adapter has the memory.
 const MOST_BYTES: u64 = 256 << 20;
@@ -52,11 +39,11 @@ impl Ceiling {
 
     /// Measures both, and chooses the clock for everything that follows.
     pub fn measure(rig: &Rig) -> Result<(Self, Stopwatch<'_>), Box<dyn Error>> {
-        let compute = Compute::new(rig)?;
-        let clock = Clock::choose(rig, &compute.work)?;
+        let compute = Fma::new(&rig.gpu, &rig.kernels)?;
+        let work = compute.clone().into();
+        let clock = Clock::choose(rig, &work)?;
         let stopwatch = Stopwatch::new(rig, clock, Effort::CEILING);
-        compute.check(rig)?;
-        let seconds = stopwatch.time_alone(&compute.work)?.fastest();
+        let seconds = stopwatch.time_alone(&work)?.fastest();
         let gflops = compute.flops() / seconds / 1e9;
 
         let copy = Copy::new(rig)?;
@@ -64,52 +51,6 @@ impl Ceiling {
         let seconds = stopwatch.time_alone(&copy.work)?.fastest();
         let gbytes = 2.0 * copy.bytes as f64 / seconds / 1e9;
         Ok((Self { gflops, gbytes, copied: copy.bytes }, stopwatch))
-    }
-}
-
-/// The compute ceiling's dispatch.
-struct Compute {
-    work: Work,
-    totals: Matrix,
-    iterations: u32,
-}
-
-impl Compute {
-    /// With so many workgroups and, beyond these, iterations that it takes long enough.
-    fn new(rig: &Rig) -> Result<Self, Box<dyn Error>> {
-        let [mut groups, most_groups] = GROUPS;
-        let [mut iterations, most_iterations] = ITERATIONS;
-        loop {
-            let one = 1.0_f32.to_bits();
-            let parameters = [iterations, one, one, 0];
-            let totals = rig.kernels.zeros("totals", 1, 64 * groups)?;
-            let work = Dispatch::new(rig, FMA, parameters, &[totals.buffer()], [groups, 1]).into();
-            rig.run(&work)?;
-            let most = groups == most_groups && iterations == most_iterations;
-            if most || wall_seconds(rig, &work, 1)? >= LONG_ENOUGH {
-                return Ok(Self { work, totals, iterations });
-            }
-            if groups < most_groups {
-                groups *= 2;
-            } else {
-                iterations *= 2;
-            }
-        }
-    }
-
-    fn flops(&self) -> f64 {
-        self.totals.len() as f64 * f64::from(self.iterations) * FLOPS
-    }
-
-    /// 48 sums, which start at 0, 1, … 47, count 28 of 32 multiply-adds.
-    fn check(&self, rig: &Rig) -> Result<(), Box<dyn Error>> {
-        let expected = (48 * 28 * self.iterations + 47 * 48 / 2) as f32;
-        match rig.read(&self.totals)?.into_iter().find(|&total| total != expected) {
-            None => Ok(()),
-            Some(total) => {
-                Err(format!("the compute ceiling is wrong: {total} instead of {expected}").into())
-            }
-        }
     }
 }
 

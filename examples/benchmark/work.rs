@@ -2,6 +2,7 @@
 
 use tied_linear::{Commands, wgpu};
 
+use crate::fma::Fma;
 use crate::own::Dispatch;
 
 /// Prepared dispatches.
@@ -13,6 +14,7 @@ pub struct Work {
 enum Part {
     Library(Commands),
     Own(Dispatch),
+    Fma(Fma),
 }
 
 impl Work {
@@ -26,7 +28,7 @@ impl Work {
     pub fn dispatches(&self) -> usize {
         let count = |part: &Part| match part {
             Part::Library(commands) => commands.len(),
-            Part::Own(_) => 1,
+            Part::Own(_) | Part::Fma(_) => 1,
         };
         self.parts.iter().map(count).sum()
     }
@@ -37,6 +39,7 @@ impl Work {
             match part {
                 Part::Library(commands) => commands.record(pass),
                 Part::Own(dispatch) => dispatch.record(pass),
+                Part::Fma(fma) => fma.record(pass),
             }
         }
     }
@@ -51,5 +54,11 @@ impl From<Commands> for Work {
 impl From<Dispatch> for Work {
     fn from(dispatch: Dispatch) -> Self {
         Self { parts: vec![Part::Own(dispatch)] }
+    }
+}
+
+impl From<Fma> for Work {
+    fn from(fma: Fma) -> Self {
+        Self { parts: vec![Part::Fma(fma)] }
     }
 }

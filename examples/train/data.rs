@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 use smartcore::dataset::digits;
+use smartcore::linalg::basic::arrays::Array;
 use smartcore::linalg::basic::matrix::DenseMatrix;
 use smartcore::linalg::traits::evd::EVDDecomposable;
 use thiserror::Error;
@@ -75,7 +76,7 @@ pub enum DataError {
     NoCandidate { path: PathBuf, files: usize },
 
     /// The folder has more than one file of images that might be meant.
-    #[error("{}: expected one IDX file of training images, found {}", .path.display(), list(.found))]
+    #[error("{}: expected one IDX file of images of a kind, found {}", .path.display(), list(.found))]
     ManyCandidates { path: PathBuf, found: Vec<PathBuf> },
 }
 
@@ -91,6 +92,9 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// How the usual names of training images start: `train-images-idx3-ubyte`,
 /// `train-images.idx3-ubyte`, with or without `.gz`.
 const TRAINING: &str = "train-images";
+
+/// How the usual names of test images start.
+const TEST: &str = "t10k-images";
 
 /// The 1,797 handwritten digits of 8x8 pixels which `smartcore` embeds.
 pub fn digits() -> Images {
@@ -109,6 +113,29 @@ pub fn digits() -> Images {
 /// Takes the file whose name starts with `train-images`, or else the only IDX file of images that
 /// the folder holds.
 pub fn idx_folder(dir: &Path) -> Result<Images, DataError> {
+    let files = files_of(dir)?;
+    let mut candidates = named(&files, TRAINING);
+    if candidates.is_empty() {
+        candidates = files.clone();
+    }
+    match chosen(dir, candidates)? {
+        Some(images) => Ok(images),
+        None => Err(DataError::NoCandidate { path: dir.to_owned(), files: files.len() }),
+    }
+}
+
+/// The test images of such a folder: the file whose name starts with `t10k-images`, where there is one
+/// besides one whose name starts with `train-images`.
+pub fn test_images(dir: &Path) -> Result<Option<Images>, DataError> {
+    let files = files_of(dir)?;
+    if named(&files, TRAINING).is_empty() {
+        return Ok(None);
+    }
+    chosen(dir, named(&files, TEST))
+}
+
+/// The files in a folder, sorted.
+fn files_of(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
     let unreadable = |cause| DataError::Read { path: dir.to_owned(), cause };
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
@@ -118,25 +145,34 @@ pub fn idx_folder(dir: &Path) -> Result<Images, DataError> {
         }
     }
     files.sort();
+    Ok(files)
+}
 
-    let named = |path: &PathBuf| {
-        path.file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(TRAINING.as_bytes()))
+/// Those whose name starts like this.
+fn named(files: &[PathBuf], start: &str) -> Vec<PathBuf> {
+    let starts = |path: &&PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(start.as_bytes()))
     };
-    let mut candidates: Vec<PathBuf> = files.iter().filter(|path| named(path)).cloned().collect();
-    if candidates.len() != 1 {
-        let pool = if candidates.is_empty() { files.clone() } else { candidates };
-        candidates = Vec::new();
-        for path in pool {
-            if holds_images(&path)? {
-                candidates.push(path);
-            }
+    files.iter().filter(starts).cloned().collect()
+}
+
+/// The images of the only file, or of the only one of several that holds images.
+fn chosen(dir: &Path, candidates: Vec<PathBuf>) -> Result<Option<Images>, DataError> {
+    if let [path] = candidates.as_slice() {
+        if named(&candidates, TRAINING).len() + named(&candidates, TEST).len() == 1 {
+            return read_idx(path).map(Some);
         }
     }
-    match candidates.as_slice() {
-        [path] => read_idx(path),
-        [] => Err(DataError::NoCandidate { path: dir.to_owned(), files: files.len() }),
-        _ => Err(DataError::ManyCandidates { path: dir.to_owned(), found: candidates }),
+    let mut found = Vec::new();
+    for path in candidates {
+        if holds_images(&path)? {
+            found.push(path);
+        }
+    }
+    match found.as_slice() {
+        [] => Ok(None),
+        [path] => read_idx(path).map(Some),
+        _ => Err(DataError::ManyCandidates { path: dir.to_owned(), found }),
     }
 }
 
@@ -206,28 +242,62 @@ pub fn centred(pixels: &[f32], mean: &[f32]) -> Vec<f32> {
     pixels.iter().zip(mean.iter().cycle()).map(|(pixel, mean)| pixel - mean).collect()
 }
 
-/// The least squared error per sample that a linear tied layer with `components` hidden units can
-/// reach on `pixels`, which are row-major `[count, width]` and as given to the network.
-///
-/// That is the sum of all but the `components` largest eigenvalues of the second moment
-/// `(1 / count) XᵀX` (Eckart and Young). NaN where a pixel is not finite.
-pub fn pca_residual(pixels: &[f32], width: usize, components: usize) -> f64 {
-    if components >= width {
-        return 0.0;
+/// The first principal components of samples: what a linear tied layer comes to.
+pub struct Principal {
+    /// The least squared error per sample that a linear tied layer with as many hidden units can reach
+    /// on the samples that it was made of: the sum of all but the largest eigenvalues of their second
+    /// moment `(1 / count) XᵀX` (Eckart and Young).
+    pub residual: f64,
+    /// The eigenvectors of the largest eigenvalues, one row each.
+    vectors: Vec<Vec<f64>>,
+}
+
+impl Principal {
+    /// Those of `pixels`, which are row-major `[count, width]` and as given to the network. `None` where
+    /// a pixel is not finite.
+    pub fn components(pixels: &[f32], width: usize, components: usize) -> Option<Self> {
+        let moment = second_moment(pixels, width);
+        if !moment.iter().all(|value| value.is_finite()) {
+            return None;
+        }
+        // The matrix is symmetric, so that its layout does not matter to the result; the
+        // decomposition walks along columns, and is fastest where these are contiguous.
+        let matrix = DenseMatrix::new(width, width, moment, true).ok()?;
+        let evd = matrix.evd_mut(true).ok()?;
+        let mut order: Vec<usize> = (0..width).collect();
+        order.sort_by(|a, b| evd.d[*b].total_cmp(&evd.d[*a]));
+        let (largest, rest) = order.split_at(components.min(width));
+        let vector = |&column: &usize| (0..width).map(|row| *evd.V.get((row, column))).collect();
+        Some(Self {
+            // No eigenvalue is negative, but for rounding.
+            residual: rest.iter().map(|index| evd.d[*index].max(0.0)).sum(),
+            vectors: largest.iter().map(vector).collect(),
+        })
     }
-    let moment = second_moment(pixels, width);
-    if !moment.iter().all(|value| value.is_finite()) {
-        return f64::NAN;
+
+    /// What the components make of samples.
+    pub fn reconstruct(&self, pixels: &[f32]) -> Vec<f32> {
+        let width = self.vectors.first().map_or(1, Vec::len);
+        let mut output = Vec::with_capacity(pixels.len());
+        for sample in pixels.chunks_exact(width) {
+            let mut sum = vec![0.0; width];
+            for vector in &self.vectors {
+                let code: f64 = sample.iter().zip(vector).map(|(x, v)| f64::from(*x) * v).sum();
+                sum.iter_mut().zip(vector).for_each(|(sum, v)| *sum += code * v);
+            }
+            output.extend(sum.into_iter().map(|value| value as f32));
+        }
+        output
     }
-    // The matrix is symmetric, so that its layout does not matter to the result; the decomposition
-    // walks along columns, and is fastest where these are contiguous.
-    let eigenvalues =
-        DenseMatrix::new(width, width, moment, true).and_then(|matrix| matrix.evd_mut(true));
-    eigenvalues.map_or(f64::NAN, |mut evd| {
-        evd.d.sort_by(|a, b| b.total_cmp(a));
-        // No eigenvalue is negative, but for rounding.
-        evd.d[components..].iter().map(|value| value.max(0.0)).sum()
-    })
+
+    /// The squared error per sample, other samples than those that they were made of included.
+    pub fn error(&self, pixels: &[f32]) -> f64 {
+        let width = self.vectors.first().map_or(1, Vec::len);
+        let output = self.reconstruct(pixels);
+        let squares =
+            pixels.iter().zip(output).map(|(x, y)| (f64::from(*x) - f64::from(y)).powi(2));
+        squares.sum::<f64>() / (pixels.len() / width).max(1) as f64
+    }
 }
 
 /// `(1 / count) XᵀX` of the row-major `[count, width]` matrix `X`, accumulated in `f64`.

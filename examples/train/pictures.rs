@@ -60,25 +60,24 @@ const POSITIVE: [f32; 3] = [188.0, 24.0, 43.0];
 /// A weight that is not finite.
 const NOT_FINITE: Rgb<u8> = Rgb([0, 0, 0]);
 
-/// Draws `count` originals, twelve to a row, and below each its reconstruction.
+/// Draws `count` originals, twelve to a row, and below each its reconstructions: `kinds` are the
+/// originals and then each kind of reconstruction.
 ///
-/// Both are row-major `[count, width * height]`; black is 0 and below, white is 1 and above.
+/// All are row-major `[count, width * height]`; black is 0 and below, white is 1 and above.
 pub fn reconstructions(
     path: &Path,
-    originals: &[f32],
-    reconstructed: &[f32],
+    kinds: &[&[f32]],
     count: usize,
     width: usize,
     height: usize,
 ) -> Result<(), PictureError> {
-    let both = [originals, reconstructed];
-    let size = tile_size(path, &both, count, width, height)?;
-    let columns = count.min(12);
-    let grid = Grid { width, height, columns, rows: 2 * count.div_ceil(columns), group: 2 };
+    let size = tile_size(path, kinds, count, width, height)?;
+    let (columns, group) = (count.min(12), kinds.len());
+    let grid = Grid { width, height, columns, rows: group * count.div_ceil(columns), group };
     let mut picture = grid.picture(path, count)?;
-    for (below, tiles) in both.iter().enumerate() {
+    for (below, tiles) in kinds.iter().enumerate() {
         for (index, tile) in tiles.chunks_exact(size).enumerate() {
-            let (column, row) = (index % columns, index / columns * 2 + below);
+            let (column, row) = (index % columns, index / columns * group + below);
             grid.draw(&mut picture, column, row, tile, |value| {
                 Rgb([(value.clamp(0.0, 1.0) * 255.0).round() as u8; 3])
             });
@@ -114,7 +113,7 @@ pub fn weight_rows(
     save(path, &picture)
 }
 
-/// Draws the loss of each step, and `floor`, the known optimum, as a horizontal line.
+/// Draws the loss of each step, and `floor`, the optimum of a linear code, as a horizontal line.
 ///
 /// The axis of the loss is logarithmic where all losses are positive. There, an optimum below a
 /// thousandth of the lowest loss is only named: its line would leave the curve no room.
@@ -346,7 +345,7 @@ where
         let line = line.map(|line| [(0, line), (end, line)]);
         chart
             .draw_series(line.map(|ends| PathElement::new(ends, FLOOR.stroke_width(2))))?
-            .label(format!("optimum, {}{place}", label(floor)))
+            .label(format!("linear optimum, {}{place}", label(floor)))
             .legend(swatch(FLOOR));
     }
     chart
