@@ -9,7 +9,9 @@ use super::strategy::BACKWARD_FORMS;
 use super::weight_gradient::Factors;
 use crate::error::Result;
 use crate::matrix::Matrix;
-use crate::shader::{Access, BACKWARD, Binding, MATRIX, PRODUCT, Shader, WEIGHT_GRADIENT, uniform};
+use crate::shader::{
+    Access, BACKWARD, Binding, MATRIX, PRODUCT, Shader, WEIGHT_GRADIENT, elements, uniform,
+};
 
 pub(super) static SHADER: Shader = Shader {
     name: "backward",
@@ -25,6 +27,13 @@ pub(super) static SHADER: Shader = Shader {
         Binding { name: "scratch", access: Access::WriteValues },
     ]],
     overrides: &[],
+    elements: elements! {
+        "code": "CODE_ELEMENT",
+        "output_delta": "OUTPUT_DELTA_ELEMENT",
+        "code_delta": "CODE_DELTA_ELEMENT",
+        "input": "INPUT_ELEMENT",
+        "gradient": "GRADIENT_ELEMENT",
+    },
 };
 
 uniform! {

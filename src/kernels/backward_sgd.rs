@@ -17,6 +17,7 @@ pub(super) static SHADER: Shader = Shader {
     forms: BACKWARD_FORMS,
     groups: &[&update_bindings(Parameters::FIELDS, SETTINGS)],
     overrides: &[],
+    elements: &[],
 };
 
 uniform! {

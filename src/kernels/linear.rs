@@ -10,7 +10,7 @@ use super::strategy::{Pattern, ProductShape};
 use super::weight::Weight;
 use crate::error::Result;
 use crate::matrix::{Layout, Matrix, expect_shape, expect_shape_if_given};
-use crate::shader::{Access, Binding, Override, Shader, uniform};
+use crate::shader::{Access, Binding, Element, Override, Shader, elements, uniform};
 
 /// Values of `EPILOGUE`.
 const ACTIVATE: f64 = 0.0;
@@ -34,6 +34,15 @@ pub(super) const OVERRIDES: &[Override] =
     &[Activation::OVERRIDE, Override::free("EPILOGUE", &[0, 1]), GIVEN];
 pub(super) const OVERRIDES_WITH_LOSSES: &[Override] =
     &[Activation::OVERRIDE, Override::free("EPILOGUE", &[0, 1, 2, 3]), GIVEN];
+
+pub(super) const ELEMENTS: &[Element] = elements! {
+    "weight": "WEIGHT_ELEMENT",
+    "input": "INPUT_ELEMENT",
+    "saved": "SAVED_ELEMENT",
+    "extra": "EXTRA_ELEMENT",
+    "output": "OUTPUT_ELEMENT",
+    "preactivation": "PREACTIVATION_ELEMENT",
+};
 
 const GIVEN: Override = Override::free("GIVEN", &[0, 1]);
 
