@@ -70,7 +70,8 @@ impl KernelOptions {
 ///
 /// * [`Error::Shape`] for a matrix of other dimensions than the formula asks for;
 /// * [`Error::Missing`] where an activation's derivative needs `saved`;
-/// * [`Error::ElementType`] for elements that the kernels cannot use;
+/// * [`Error::ElementType`] for f16 or bf16 where the kernel takes f32 alone, or at an odd offset or row
+///   stride;
 /// * [`Error::Usage`] for a buffer without [`wgpu::BufferUsages::STORAGE`];
 /// * [`Error::Aliased`] for an output in the buffer of another operand;
 /// * [`Error::Limit`] where a binding, the kernel or the number of workgroups exceeds the device's

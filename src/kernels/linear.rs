@@ -65,7 +65,8 @@ uniform! {
 
 /// Arguments of a forward product: output = f(product + bias).
 ///
-/// The product is [`Kernels::encode`]'s or [`Kernels::decode`]'s, which state the shapes.
+/// The product is [`Kernels::encode`]'s or [`Kernels::decode`]'s, which state the shapes. All but the bias may
+/// be of any [`ElementType`](crate::ElementType), each of its own, and so may the weight.
 #[derive(Debug, Clone, Copy)]
 pub struct Linear<'a> {
     /// What is multiplied with the weight: one row a sample.
@@ -109,7 +110,7 @@ impl<'a> Linear<'a> {
 /// Arguments of a gradient that goes back through the weight: output = (product + extra) ⊙ f′.
 ///
 /// The product is [`Kernels::code_gradient`]'s or [`Kernels::input_gradient`]'s, which state the
-/// shapes.
+/// shapes. All may be of any [`ElementType`](crate::ElementType), each of its own, and so may the weight.
 #[derive(Debug, Clone, Copy)]
 pub struct Gradient<'a> {
     /// The gradient that is multiplied with the weight: one row a sample.
