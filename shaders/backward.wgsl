@@ -7,9 +7,12 @@
 // before. See weight_gradient.wgsl for the operands, product.wgsl and the strategies' files for how the
 // product is computed.
 //
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, product.wgsl, a strategy's files and
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, product.wgsl, a strategy's files and
 // weight_gradient.wgsl before it.
 // Tests: backward.rs, layer.rs, known_answers.rs.
+
+// The gradient's elements: F32, F16 or BF16.
+override GRADIENT_ELEMENT: u32 = 0u;
 
 struct Parameters {
     code: View,
@@ -45,6 +48,9 @@ fn gradient_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(gradient[at.x]);
     }
+    if GRADIENT_ELEMENT != F32 {
+        return unpacked(gradient[at.x / 2u], gradient[at.z / 2u], GRADIENT_ELEMENT);
+    }
     return vec4<f32>(first(gradient[at.x]), first(gradient[at.y]), first(gradient[at.z]), first(gradient[at.w]));
 }
 
@@ -53,6 +59,21 @@ fn finish(row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
     var values = sum;
     if terms.add {
         values += gradient_at(at);
+    }
+    if GRADIENT_ELEMENT != F32 {
+        let within = inside(terms.gradient, row, column);
+        let pair = packed(values, GRADIENT_ELEMENT);
+        if within.y {
+            gradient[at.x / 2u] = pair.low;
+        } else {
+            gradient[at.x / 2u] = merged(gradient[at.x / 2u], pair.low);
+        }
+        if within.w {
+            gradient[at.z / 2u] = pair.high;
+        } else if within.z {
+            gradient[at.z / 2u] = merged(gradient[at.z / 2u], pair.high);
+        }
+        return;
     }
     gradient[at.x] = word(values);
     if WIDTH == 1u {

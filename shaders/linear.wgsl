@@ -15,9 +15,10 @@
 // Bindings: group 0 holds the weight alone, so that one bind group serves encode and decode;
 // group 1 the rest. Matrices are row-major: input [batch, depth], output, saved, extra and
 // preactivation [batch, columns], bias [columns]. Absent operands are bound to a spare buffer and
-// have a view of no rows.
+// have a view of no rows. The bias is f32; each of the others may be f16 or bf16 (mixed.wgsl), and every
+// sum is f32.
 //
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl, product.wgsl and a
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl, product.wgsl and a
 // strategy's files before it.
 // Tests: encode.rs, decode.rs, training.rs.
 
@@ -31,6 +32,14 @@ override EPILOGUE: u32 = 0u;
 
 // Whether the epilogue's optional matrix is given: `preactivation` of ACTIVATE, `extra` of SLOPE.
 override GIVEN: u32 = 0u;
+
+// The elements of each matrix: F32, F16 or BF16.
+override WEIGHT_ELEMENT: u32 = 0u;
+override INPUT_ELEMENT: u32 = 0u;
+override SAVED_ELEMENT: u32 = 0u;
+override EXTRA_ELEMENT: u32 = 0u;
+override OUTPUT_ELEMENT: u32 = 0u;
+override PREACTIVATION_ELEMENT: u32 = 0u;
 
 struct Parameters {
     weight: View,
@@ -62,12 +71,18 @@ fn weight_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(weight[at.x]);
     }
+    if WEIGHT_ELEMENT != F32 {
+        return unpacked(weight[at.x / 2u], weight[at.z / 2u], WEIGHT_ELEMENT);
+    }
     return vec4<f32>(first(weight[at.x]), first(weight[at.y]), first(weight[at.z]), first(weight[at.w]));
 }
 
 fn input_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(input[at.x]);
+    }
+    if INPUT_ELEMENT != F32 {
+        return unpacked(input[at.x / 2u], input[at.z / 2u], INPUT_ELEMENT);
     }
     return vec4<f32>(first(input[at.x]), first(input[at.y]), first(input[at.z]), first(input[at.w]));
 }
@@ -77,6 +92,9 @@ fn saved_quad(view: View, row: u32, column: u32) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(saved[at.x]);
     }
+    if SAVED_ELEMENT != F32 {
+        return unpacked(saved[at.x / 2u], saved[at.z / 2u], SAVED_ELEMENT);
+    }
     return vec4<f32>(first(saved[at.x]), first(saved[at.y]), first(saved[at.z]), first(saved[at.w]));
 }
 
@@ -84,6 +102,9 @@ fn extra_quad(view: View, row: u32, column: u32) -> vec4<f32> {
     let at = place(view, row, column);
     if WIDTH == 4u {
         return quad(extra[at.x]);
+    }
+    if EXTRA_ELEMENT != F32 {
+        return unpacked(extra[at.x / 2u], extra[at.z / 2u], EXTRA_ELEMENT);
     }
     return vec4<f32>(first(extra[at.x]), first(extra[at.y]), first(extra[at.z]), first(extra[at.w]));
 }
@@ -120,6 +141,21 @@ fn terms_of(column: u32) -> Terms {
 
 fn store_output(view: View, row: u32, column: u32, values: vec4<f32>) {
     let at = place(view, row, column);
+    if OUTPUT_ELEMENT != F32 {
+        let within = inside(view, row, column);
+        let pair = packed(values, OUTPUT_ELEMENT);
+        if within.y {
+            output[at.x / 2u] = pair.low;
+        } else {
+            output[at.x / 2u] = merged(output[at.x / 2u], pair.low);
+        }
+        if within.w {
+            output[at.z / 2u] = pair.high;
+        } else if within.z {
+            output[at.z / 2u] = merged(output[at.z / 2u], pair.high);
+        }
+        return;
+    }
     output[at.x] = word(values);
     if WIDTH == 1u {
         let within = inside(view, row, column);
@@ -131,6 +167,21 @@ fn store_output(view: View, row: u32, column: u32, values: vec4<f32>) {
 
 fn store_preactivation(view: View, row: u32, column: u32, values: vec4<f32>) {
     let at = place(view, row, column);
+    if PREACTIVATION_ELEMENT != F32 {
+        let within = inside(view, row, column);
+        let pair = packed(values, PREACTIVATION_ELEMENT);
+        if within.y {
+            preactivation[at.x / 2u] = pair.low;
+        } else {
+            preactivation[at.x / 2u] = merged(preactivation[at.x / 2u], pair.low);
+        }
+        if within.w {
+            preactivation[at.z / 2u] = pair.high;
+        } else if within.z {
+            preactivation[at.z / 2u] = merged(preactivation[at.z / 2u], pair.high);
+        }
+        return;
+    }
     preactivation[at.x] = word(values);
     if WIDTH == 1u {
         let within = inside(view, row, column);

@@ -5,11 +5,16 @@
 // gives the four words to touch, clamped to the matrix, so that a quad which hangs over the edge
 // reads a neighbour instead of foreign memory; `inside` says which of the four are real.
 //
-// Needs scalar.wgsl or vector.wgsl before it.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl before it.
 // Tests: every numeric test, by views with offsets and row strides and shapes around a tile.
 
+// What an operand's elements are, in the constants of that name. Only with mixed.wgsl others than f32.
+const F32: u32 = 0u;
+const F16: u32 = 1u;
+const BF16: u32 = 2u;
+
 // A matrix in a buffer. `offset` and `row_stride` count words: f32 values (scalar.wgsl) or 16-byte
-// words (vector.wgsl). An absent operand has zero rows and zero columns.
+// words (vector.wgsl); with mixed.wgsl they count elements. An absent operand has zero rows and zero columns.
 struct View {
     offset: u32,
     row_stride: u32,

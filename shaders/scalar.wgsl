@@ -1,7 +1,8 @@
 // scalar.wgsl — put in front: matrices are read and written one f32 at a time.
 //
 // This is the form for any shape, offset and row stride. Its twin, vector.wgsl, moves four f32 at
-// once where offset, row stride and columns of every matrix of a dispatch are multiples of four.
+// once where offset, row stride and columns of every matrix of a dispatch are multiples of four; the
+// third, mixed.wgsl, takes matrices of 16-bit elements.
 // A kernel is written once, in quads (four neighbouring columns); only these few lines differ.
 //
 // Tests: every numeric test, by its odd shapes; shaders.rs.
@@ -24,4 +25,22 @@ fn quad(word: Word) -> vec4<f32> {
 // The quad's leading values as a word.
 fn word(values: vec4<f32>) -> Word {
     return values.x;
+}
+
+// Of mixed.wgsl. Here every element is f32, and none of this is ever run.
+struct Pair {
+    low: Word,
+    high: Word,
+}
+
+fn unpacked(low: Word, high: Word, element: u32) -> vec4<f32> {
+    return quad(low);
+}
+
+fn packed(values: vec4<f32>, element: u32) -> Pair {
+    return Pair(word(values), word(values));
+}
+
+fn merged(before: Word, after: Word) -> Word {
+    return after;
 }

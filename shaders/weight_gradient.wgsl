@@ -13,10 +13,19 @@
 // Needs product.wgsl, and a kernel's file with the bindings of the four.
 // Tests: backward.rs, backward_sgd.rs, backward_adam.rs, layer.rs, known_answers.rs.
 
+// The elements of each matrix: F32, F16 or BF16.
+override CODE_ELEMENT: u32 = 0u;
+override OUTPUT_DELTA_ELEMENT: u32 = 0u;
+override CODE_DELTA_ELEMENT: u32 = 0u;
+override INPUT_ELEMENT: u32 = 0u;
+
 // The quad whose words lie at `at`; with 16-byte words all four are the same one.
 fn code_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(code[at.x]);
+    }
+    if CODE_ELEMENT != F32 {
+        return unpacked(code[at.x / 2u], code[at.z / 2u], CODE_ELEMENT);
     }
     return vec4<f32>(first(code[at.x]), first(code[at.y]), first(code[at.z]), first(code[at.w]));
 }
@@ -25,6 +34,9 @@ fn output_delta_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(output_delta[at.x]);
     }
+    if OUTPUT_DELTA_ELEMENT != F32 {
+        return unpacked(output_delta[at.x / 2u], output_delta[at.z / 2u], OUTPUT_DELTA_ELEMENT);
+    }
     return vec4<f32>(first(output_delta[at.x]), first(output_delta[at.y]), first(output_delta[at.z]), first(output_delta[at.w]));
 }
 
@@ -32,12 +44,18 @@ fn code_delta_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(code_delta[at.x]);
     }
+    if CODE_DELTA_ELEMENT != F32 {
+        return unpacked(code_delta[at.x / 2u], code_delta[at.z / 2u], CODE_DELTA_ELEMENT);
+    }
     return vec4<f32>(first(code_delta[at.x]), first(code_delta[at.y]), first(code_delta[at.z]), first(code_delta[at.w]));
 }
 
 fn input_at(at: vec4<u32>) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(input[at.x]);
+    }
+    if INPUT_ELEMENT != F32 {
+        return unpacked(input[at.x / 2u], input[at.z / 2u], INPUT_ELEMENT);
     }
     return vec4<f32>(first(input[at.x]), first(input[at.y]), first(input[at.z]), first(input[at.w]));
 }

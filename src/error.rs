@@ -85,14 +85,14 @@ pub enum Error {
         given: wgpu::BufferUsages,
     },
 
-    /// The device cannot handle an element type.
-    #[error("`{operand}` holds {given}, which this device's kernels cannot use: {reason}")]
+    /// A matrix's elements are of a type that cannot be used there, or lie where they cannot be used.
+    #[error("`{operand}` holds {given}, which cannot be used: {reason}")]
     ElementType {
         /// The operand's name in the call.
         operand: &'static str,
         /// The operand's element type.
         given: ElementType,
-        /// What is missing.
+        /// Why not.
         reason: &'static str,
     },
 

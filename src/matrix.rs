@@ -26,6 +26,16 @@ impl Layout {
         Self { offset: 0, rows, columns, row_stride: columns, element: ElementType::F32 }
     }
 
+    /// `rows` × `columns` values from the start of the buffer, each row as long as a whole number of u32.
+    pub const fn padded(rows: u32, columns: u32, element: ElementType) -> Self {
+        // No columns as many as 2³² - 1 in any matrix, so that this is an error of its own.
+        let row_stride = match columns.checked_next_multiple_of(element.shared()) {
+            Some(row_stride) => row_stride,
+            None => u32::MAX,
+        };
+        Self { offset: 0, rows, columns, row_stride, element }
+    }
+
     /// Elements from the first to one past the last; gaps between rows counted, the one behind the
     /// last row not.
     const fn extent(&self) -> u64 {
@@ -38,8 +48,9 @@ impl Layout {
 
 /// A view of a GPU buffer as a row-major matrix: a cheap handle, like the buffer itself.
 ///
-/// Any offset, row stride and size is allowed; nothing has to be a multiple of anything. A matrix
-/// with no rows or no columns is empty and touches no memory. A bias is a matrix of one row.
+/// Any offset, row stride and size is allowed; nothing has to be a multiple of anything, but for the even
+/// offset and row stride of 16-bit elements ([`ElementType`]). A matrix with no rows or no columns is
+/// empty and touches no memory. A bias is a matrix of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {
     buffer: wgpu::Buffer,
@@ -149,6 +160,26 @@ pub(crate) fn expect_countable(operand: &'static str, elements: u64) -> Result<(
         Ok(())
     } else {
         Err(Error::TooManyElements { operand, given: elements, most: MOST })
+    }
+}
+
+/// Passes if every row of the matrix begins with a u32 of the buffer, and the last one's end is in it.
+pub(crate) fn expect_whole_words(operand: &'static str, matrix: &Matrix) -> Result<()> {
+    let layout = matrix.layout;
+    let shared = u64::from(layout.element.shared());
+    let has_one_row = layout.rows <= 1;
+    let begins = layout.offset.is_multiple_of(shared)
+        && (has_one_row || u64::from(layout.row_stride).is_multiple_of(shared));
+    if matrix.is_empty() || shared == 1 {
+        Ok(())
+    } else if !begins {
+        let reason = "its offset and row stride must be even";
+        Err(Error::ElementType { operand, given: layout.element, reason })
+    } else if matrix.byte_range().end.next_multiple_of(4) > matrix.buffer.size() {
+        let (needed, given) = (matrix.byte_range().end.next_multiple_of(4), matrix.buffer.size());
+        Err(Error::DoesNotFit { operand, needed, given })
+    } else {
+        Ok(())
     }
 }
 

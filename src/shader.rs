@@ -27,6 +27,7 @@ macro_rules! sources {
 sources! {
     SCALAR = "scalar.wgsl";
     VECTOR = "vector.wgsl";
+    MIXED = "mixed.wgsl";
     MATRIX = "matrix.wgsl";
     ACTIVATION = "activation.wgsl";
     LOSS = "loss.wgsl";
@@ -73,16 +74,19 @@ pub enum Width {
     Scalar,
     /// Four f32 at a time: offset, row stride and columns of every matrix are multiples of four.
     Vector,
+    /// One element at a time, of a type that is each matrix's own: f32, f16 or bf16. Offset and row
+    /// stride of a 16-bit matrix are even.
+    Mixed,
 }
 
 impl Width {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Scalar, Self::Vector];
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Vector, Self::Mixed];
 
-    /// Elements in a word.
+    /// Elements that a place in a matrix stands for.
     pub const fn elements(self) -> u32 {
         match self {
-            Self::Scalar => 1,
+            Self::Scalar | Self::Mixed => 1,
             Self::Vector => 4,
         }
     }
@@ -91,6 +95,7 @@ impl Width {
         match self {
             Self::Scalar => SCALAR,
             Self::Vector => VECTOR,
+            Self::Mixed => MIXED,
         }
     }
 }
@@ -204,9 +209,39 @@ pub struct Shader {
     pub groups: &'static [&'static [Binding]],
     /// The constants that the library overrides in every form.
     pub overrides: &'static [Override],
+    /// The matrices whose elements may be others than f32.
+    pub elements: &'static [Element],
 }
 
+/// A matrix of a kernel whose elements may be of any type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Element {
+    /// The binding's name.
+    pub binding: &'static str,
+    /// The name of the constant that says what the elements are, with the code of an
+    /// [`ElementType`](crate::ElementType); f32 where it is not overridden.
+    pub constant: &'static str,
+}
+
+/// The [`Element`]s of these bindings, each with its constant.
+macro_rules! elements {
+    ($($binding:literal: $constant:literal,)*) => {
+        &[$($crate::shader::Element { binding: $binding, constant: $constant },)*]
+    };
+}
+pub(crate) use elements;
+
 impl Shader {
+    /// The widths that the kernel can have.
+    pub fn widths(&self) -> &'static [Width] {
+        if self.elements.is_empty() { &[Width::Scalar, Width::Vector] } else { &Width::ALL }
+    }
+
+    /// Whether the elements of this binding's matrix may be others than f32.
+    pub(crate) fn takes_any_element(&self, binding: &str) -> bool {
+        self.elements.iter().any(|element| element.binding == binding)
+    }
+
     /// The complete WGSL for one width and form.
     pub fn source(&self, width: Width, form: &Form) -> String {
         let files = form

@@ -5,23 +5,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::channel::oneshot;
 
-use crate::element::ElementType;
 use crate::error::{Error, Result, captured, expect_alive};
-use crate::matrix::{Matrix, expect_usage};
+use crate::matrix::{Matrix, expect_usage, expect_whole_words};
 
 impl Matrix {
-    /// Writes `values`, row by row, into the matrix: they are there before whatever is submitted
-    /// next. Elements between the rows are left alone.
+    /// Writes `values`, row by row, into the matrix, rounded to its element type: they are there before
+    /// whatever is submitted next. Elements between the rows are left alone, but for the one that an odd
+    /// row of a 16-bit type is padded with.
     ///
     /// # Errors
     ///
     /// [`Error::Length`] where there are not exactly as many values as elements, [`Error::Usage`]
-    /// without [`wgpu::BufferUsages::COPY_DST`], [`Error::ElementType`] for other elements than f32,
+    /// without [`wgpu::BufferUsages::COPY_DST`], [`Error::ElementType`] for 16-bit elements that do not
+    /// lie in whole u32: at an odd offset or row stride, or odd rows in a matrix with longer ones, where a
+    /// copy would take a neighbour's element with it,
     /// [`Error::Refused`] for a buffer that is destroyed or of another device than both `device` and
     /// `queue`, [`Error::DeviceLost`]. The queue must be the device's own, which wgpu gives no way to
     /// check.
     pub fn write(&self, device: &wgpu::Device, queue: &wgpu::Queue, values: &[f32]) -> Result<()> {
-        expect_f32(self)?;
         expect_usage("matrix", self, wgpu::BufferUsages::COPY_DST)?;
         if values.len() as u64 != self.len() {
             return Err(Error::Length { expected: self.len(), given: values.len() as u64 });
@@ -29,20 +30,38 @@ impl Matrix {
         if self.is_empty() {
             return Ok(());
         }
-        expect_alive(device)?;
+        self.expect_whole_rows()?;
         let layout = self.layout();
+        let element = layout.element;
+        let padded = layout.columns.next_multiple_of(element.shared());
+        expect_alive(device)?;
         let start = self.byte_range().start;
         captured(device, "a write to a matrix", || {
-            if layout.row_stride == layout.columns {
-                queue.write_buffer(self.buffer(), start, bytemuck::cast_slice(values));
+            if layout.row_stride == padded {
+                let bytes = element.encode_rows(values, layout.columns);
+                queue.write_buffer(self.buffer(), start, &bytes);
                 return;
             }
-            let step = u64::from(layout.row_stride) * layout.element.size();
-            for (row, values) in (0..).zip(values.chunks_exact(layout.columns as usize)) {
+            let rows = values.chunks_exact(layout.columns as usize);
+            let step = u64::from(layout.row_stride) * element.size();
+            for (row, values) in (0..).zip(rows) {
                 let at = start + row * step;
-                queue.write_buffer(self.buffer(), at, bytemuck::cast_slice(values));
+                queue.write_buffer(self.buffer(), at, &element.encode(values));
             }
         })
+    }
+
+    /// Passes if a copy to the matrix touches no neighbour's element.
+    pub(crate) fn expect_whole_rows(&self) -> Result<()> {
+        expect_whole_words("matrix", self)?;
+        let (layout, given) = (self.layout(), self.layout().element);
+        let padded = layout.columns.next_multiple_of(given.shared());
+        if padded > layout.columns && layout.row_stride > padded {
+            let reason =
+                "an odd row of a wider matrix cannot be written without the element behind it";
+            return Err(Error::ElementType { operand: "matrix", given, reason });
+        }
+        Ok(())
     }
 
     /// Reads the matrix, row by row: records a copy, submits it, and waits for it without blocking.
@@ -103,11 +122,11 @@ impl Readback {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] without [`wgpu::BufferUsages::COPY_SRC`], [`Error::ElementType`] for other
-    /// elements than f32, [`Error::Refused`] for a buffer that is destroyed or of another device,
+    /// [`Error::Usage`] without [`wgpu::BufferUsages::COPY_SRC`], [`Error::ElementType`] for
+    /// 16-bit elements at an odd offset or row stride, [`Error::Refused`] for a buffer that is destroyed or of another device,
     /// [`Error::OutOfMemory`] and [`Error::DeviceLost`].
     pub fn new(device: &wgpu::Device, matrix: &Matrix) -> Result<Self> {
-        expect_f32(matrix)?;
+        expect_whole_words("matrix", matrix)?;
         expect_usage("matrix", matrix, wgpu::BufferUsages::COPY_SRC)?;
         expect_alive(device)?;
         let range = matrix.byte_range();
@@ -116,7 +135,7 @@ impl Readback {
         } else {
             let descriptor = wgpu::BufferDescriptor {
                 label: Some("readback"),
-                size: range.end - range.start,
+                size: range.end.next_multiple_of(4) - range.start,
                 usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
                 mapped_at_creation: false,
             };
@@ -211,21 +230,9 @@ impl Readback {
 /// The elements of the rows, without what lies between them.
 fn without_gaps(matrix: &Matrix, bytes: &[u8]) -> Vec<f32> {
     let layout = matrix.layout();
-    let row = layout.columns as usize * size_of::<f32>();
-    let step = layout.row_stride as usize * size_of::<f32>();
-    bytes
-        .chunks(step)
-        .flat_map(|chunk| bytemuck::pod_collect_to_vec::<u8, f32>(&chunk[..row]))
-        .collect()
-}
-
-fn expect_f32(matrix: &Matrix) -> Result<()> {
-    match matrix.layout().element {
-        ElementType::F32 => Ok(()),
-        given => Err(Error::ElementType {
-            operand: "matrix",
-            given,
-            reason: "host data is written and read as f32",
-        }),
-    }
+    let size = layout.element.size() as usize;
+    let row = layout.columns as usize * size;
+    let step = layout.row_stride as usize * size;
+    let rows = bytes.chunks(step).take(layout.rows as usize);
+    rows.flat_map(|chunk| layout.element.decode(&chunk[..row])).collect()
 }

@@ -31,7 +31,8 @@ impl TiedLinear {
     pub fn untie(&self, queue: &wgpu::Queue) -> Result<UntiedLinear> {
         let (kernels, from) = (self.kernels(), self.weight().matrix());
         expect_usage("weight", from, wgpu::BufferUsages::COPY_SRC)?;
-        let to = kernels.zeros("decoder weight", from.rows(), from.columns())?;
+        let element = from.layout().element;
+        let to = kernels.zeros_as("decoder weight", from.rows(), from.columns(), element)?;
         copy(kernels.device(), queue, from, &to)?;
         let weight = Weight::new(kernels, to)?;
         let (bias, activation) = (self.decoder().bias().cloned(), self.decoder().activation());
@@ -126,24 +127,24 @@ impl UntiedLinear {
     }
 }
 
-/// Copies a matrix into one of the same shape without gaps.
+/// Copies a matrix into one of the same shape and element type that starts with its buffer.
 fn copy(device: &wgpu::Device, queue: &wgpu::Queue, from: &Matrix, to: &Matrix) -> Result<()> {
     if from.is_empty() {
         return Ok(());
     }
     expect_alive(device)?;
-    let layout = from.layout();
+    let (layout, stride) = (from.layout(), u64::from(to.layout().row_stride));
     let size = layout.element.size();
-    let (rows, columns) = if layout.row_stride == layout.columns {
-        (1, from.len())
+    let (rows, columns) = if layout.row_stride == to.layout().row_stride {
+        (1, u64::from(layout.rows) * stride)
     } else {
-        (u64::from(layout.rows), u64::from(layout.columns))
+        (u64::from(layout.rows), stride)
     };
     captured(device, "a copy of a weight", || {
         let mut encoder = device.create_command_encoder(&Default::default());
         for row in 0..rows {
             let start = (layout.offset + row * u64::from(layout.row_stride)) * size;
-            let (bytes, end) = (columns * size, row * columns * size);
+            let (bytes, end) = (columns * size, row * stride * size);
             encoder.copy_buffer_to_buffer(from.buffer(), start, to.buffer(), end, bytes);
         }
         queue.submit([encoder.finish()]);

@@ -667,7 +667,11 @@ fn fail_in_many_ways(rig: &Rig, foreign: &Rig) -> usize {
             let of_usage = |rig: &Rig, usage| {
                 Matrix::new(&buffer(&rig.gpu.device, 1024, usage), rows, columns).unwrap()
             };
-            let half = Layout { element: ElementType::F16, ..Layout::contiguous(rows, columns) };
+            let half = Layout {
+                offset: 1,
+                element: ElementType::F16,
+                ..Layout::contiguous(rows, columns)
+            };
             let destroyed = of_usage(rig, USAGES);
             destroyed.buffer().destroy();
             let spoilt = [

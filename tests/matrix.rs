@@ -10,7 +10,11 @@ use tied_linear::{Accumulate, ElementType, Layout, Matrix, Readback, wgpu};
 
 #[test]
 fn element_types_know_their_size_and_name() {
-    let known = [(ElementType::F32, 4, "f32"), (ElementType::F16, 2, "f16")];
+    let known = [
+        (ElementType::F32, 4, "f32"),
+        (ElementType::F16, 2, "f16"),
+        (ElementType::Bf16, 2, "bf16"),
+    ];
     for (element, size, name) in known {
         assert_eq!(element.size(), size, "{name}");
         assert_eq!(element.to_string(), name);

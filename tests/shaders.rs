@@ -23,7 +23,7 @@ use naga::{
 };
 use tied_linear::kernels::{AdamSettings, SHADERS, SgdSettings};
 use tied_linear::shader::{Access, Field, Form, Override, SCALAR, SOURCES, Shader, Source, Width};
-use tied_linear::{Activation, Pattern, Strategy, wgpu};
+use tied_linear::{Activation, ElementType, Pattern, Strategy, wgpu};
 
 use shares::{SHARES, Share};
 use translation::Language;
@@ -42,7 +42,9 @@ struct Parsed {
 fn every_shader() -> &'static [Parsed] {
     static EVERY: OnceLock<Vec<Parsed>> = OnceLock::new();
     EVERY.get_or_init(|| {
-        let in_form = |(shader, form)| Width::ALL.map(|width| parsed(shader, form, width));
+        let in_form = |(shader, form): (&'static Shader, &'static Form)| {
+            shader.widths().iter().map(move |width| parsed(shader, form, *width))
+        };
         every_form().flat_map(in_form).collect()
     })
 }
@@ -307,7 +309,12 @@ fn strides(parsed: &Parsed) -> Vec<u32> {
 #[test]
 fn matrices_are_bound_in_words_and_plain_values_alike_in_both_widths() {
     for (shader, form) in every_form() {
-        let [scalar, vector] = Width::ALL.map(|width| strides(&parsed(shader, form, width)));
+        let [scalar, vector] =
+            [Width::Scalar, Width::Vector].map(|width| strides(&parsed(shader, form, width)));
+        if shader.widths().contains(&Width::Mixed) {
+            // Two elements of 16 bits to four bytes.
+            assert_eq!(strides(&parsed(shader, form, Width::Mixed)), scalar, "{}", shader.name);
+        }
         let storage = shader.groups.iter().copied().flatten();
         let storage = storage.filter(|binding| !matches!(binding.access, Access::Uniform(_)));
         for (binding, strides) in storage.zip(scalar.into_iter().zip(vector)) {
@@ -574,7 +581,7 @@ fn a_workgroup_takes_the_tile_and_step_that_rust_counts_with() {
 fn overrides_are_as_described() {
     for parsed in every_shader() {
         let described: Vec<_> = parsed.shader.overrides_in(parsed.form).collect();
-        let mut in_wgsl = BTreeSet::new();
+        let (mut in_wgsl, mut of_elements) = (BTreeSet::new(), BTreeSet::new());
         for (_, constant) in parsed.module.overrides.iter() {
             let name = constant.name.clone().unwrap_or_default();
             let message = format!("{}: {name}", parsed.name);
@@ -584,6 +591,12 @@ fn overrides_are_as_described() {
             let default = constant.init.unwrap_or_else(|| panic!("{message} has no default"));
             match parsed.module.global_expressions[default] {
                 naga::Expression::Literal(Literal::U32(value)) => {
+                    let mut elements = parsed.shader.elements.iter();
+                    if elements.any(|element| element.constant == name) {
+                        assert_eq!(value, 0, "{message} is not f32 by default");
+                        of_elements.insert(name);
+                        continue;
+                    }
                     let rust = described.iter().find(|described| described.name == name);
                     let of_rust = rust.map(|described| described.values[0]);
                     // Of a second pass there is one way, the default.
@@ -599,6 +612,9 @@ fn overrides_are_as_described() {
         }
         let names = described.iter().map(|constant| constant.name.to_owned());
         assert_eq!(in_wgsl, names.collect(), "{}", parsed.name);
+        let elements = parsed.shader.elements.iter();
+        let names = elements.map(|element| element.constant.to_owned());
+        assert_eq!(of_elements, names.collect(), "{}", parsed.name);
         assert_eq!(in_wgsl.len(), described.len(), "{}", parsed.name);
     }
 }
@@ -633,6 +649,11 @@ fn the_values_of_overrides_are_numbered_as_in_wgsl() {
             }
         }
         assert_eq!(parsed.constant("WIDTH"), Some(parsed.width.elements()), "{message}");
+        for (code, element) in (0..).zip(ElementType::ALL) {
+            // The code that Rust gives is found out by elements.rs.
+            let name = element.to_string().to_uppercase();
+            assert_eq!(parsed.constant(&name), Some(code), "{message}: {name}");
+        }
     }
 }
 
@@ -686,7 +707,8 @@ fn every_specialisation_translates_to_every_language_of_wgpu() {
         .iter()
         .flat_map(|parsed| {
             let of_form = parsed.shader.specialisations(parsed.form);
-            of_form.into_iter().map(move |values| (parsed, values))
+            let of_form = of_form.into_iter().map(move |values| (parsed, values));
+            of_form.flat_map(|(parsed, values)| with_elements(parsed, values))
         })
         .collect();
     let next = AtomicUsize::new(0);
@@ -703,17 +725,38 @@ fn every_specialisation_translates_to_every_language_of_wgpu() {
     });
 }
 
+/// A specialisation with each type of all elements, of which f32 alone has no mixed words. Types are
+/// chosen where a matrix is read and written, and nothing else depends on them, so that all of a kernel's
+/// matrices have one at a time; and it is chosen with the defaults of the other constants alone.
+fn with_elements<'a>(
+    parsed: &'a Parsed,
+    values: Vec<(&'static str, f64)>,
+) -> Vec<(&'a Parsed, Vec<(&'static str, f64)>)> {
+    if parsed.width != Width::Mixed {
+        return vec![(parsed, values)];
+    }
+    let differ = parsed.shader.overrides_in(parsed.form).zip(&values);
+    let others = differ.filter(|(one, (_, value))| f64::from(one.values[0]) != *value).count();
+    let codes: &[f64] = if others < 2 { &[1.0, 2.0] } else { &[] };
+    let of_type = |code: &f64| {
+        let elements = parsed.shader.elements.iter().map(|element| (element.constant, *code));
+        (parsed, values.iter().copied().chain(elements).collect())
+    };
+    codes.iter().map(of_type).collect()
+}
+
 fn translate(parsed: &Parsed, values: &[(&str, f64)]) {
     let (module, info) = parsed.specialised(values);
     let subgroups = parsed.form.subgroup_size.is_some();
     let languages = Language::ALL.iter().filter(|one| {
         (!subgroups || one.has_subgroups()) && !(is_cooperative(parsed.form) && one.is_hlsl())
     });
-    let default = |name| {
+    let default = |name: &str| {
         let mut overrides = parsed.shader.overrides_in(parsed.form);
-        f64::from(overrides.find(|constant| constant.name == name).unwrap().values[0])
+        overrides.find(|constant| constant.name == name).map(|one| f64::from(one.values[0]))
     };
-    let others = values.iter().filter(|(name, value)| *value != default(*name)).count();
+    let differs = |(name, value): &&(&str, f64)| default(name).is_some_and(|own| own != *value);
+    let others = values.iter().filter(differs).count();
     let settings: &[bool] = if others < 2 { &[true, false] } else { &[true] };
     for (language, &checks) in languages.flat_map(|one| settings.iter().map(move |s| (one, s))) {
         let what = format!("{} {values:?} to {language:?}, checks {checks}", parsed.name);
@@ -842,7 +885,7 @@ fn tint_agrees() {
         return;
     };
     for (shader, form) in every_form().filter(|(_, form)| !is_cooperative(form)) {
-        for width in Width::ALL {
+        for &width in shader.widths() {
             let name = format!("{}_{}_{width:?}", shader.name, form.name);
             // naga knows no such line, tint no subgroups without it.
             let enable = if form.subgroup_size.is_some() { ENABLE_SUBGROUPS } else { "" };
@@ -871,7 +914,7 @@ fn every_file_is_a_source_and_every_source_is_used() {
     assert_eq!(files, sources);
     for source in SOURCES {
         let uses = |(shader, form): (&Shader, &Form)| {
-            Width::ALL.iter().any(|width| shader.source(*width, form).contains(source.text))
+            shader.widths().iter().any(|width| shader.source(*width, form).contains(source.text))
         };
         assert!(every_form().any(uses), "no shader uses {}", source.file);
     }
@@ -910,7 +953,7 @@ fn every_header_starts_with_its_file_name_and_names_tests_that_exist() {
 
 /// Files of which one will do where a header names them.
 const ALTERNATIVES: &[&[&str]] = &[
-    &["scalar.wgsl", "vector.wgsl"],
+    &["scalar.wgsl", "vector.wgsl", "mixed.wgsl"],
     &["tile_32.wgsl", "tile_64.wgsl", "tile_128.wgsl"],
     &["lanes_subgroup.wgsl", "lanes_tall.wgsl", "lanes_alone.wgsl"],
     &["lanes_rows.wgsl", "lanes_alone.wgsl"],

@@ -173,6 +173,11 @@ impl Checkpoint {
             return Ok(vec![count; entry.matrix.rows() as usize]);
         }
         let values = tensor.values(key)?;
+        let element = entry.matrix.layout().element;
+        if let Some(given) = values.iter().find(|value| element.overflows(**value)) {
+            let expected = "numbers that its matrix's element type can hold";
+            return Err(Error::KeyValue { key: key.into(), expected, given: (*given).into() });
+        }
         Ok(if is_transposed != (entry.form == Form::Transposed) {
             transposed(&values, entry.matrix.rows() as usize)
         } else {
@@ -330,6 +335,7 @@ fn submitted(
 fn expect_writable(device: &wgpu::Device, queue: &wgpu::Queue, state: &StateDict) -> Result<()> {
     for StateEntry { matrix, .. } in state.iter() {
         expect_usage("matrix", matrix, wgpu::BufferUsages::COPY_DST)?;
+        matrix.expect_whole_rows()?;
     }
     expect_alive(device)?;
     captured(device, "a checkpoint", || {

@@ -20,6 +20,7 @@ pub(super) static SHADER: Shader = Shader {
         Binding { name: "delta", access: Access::Write },
     ]],
     overrides: &[Activation::OVERRIDE],
+    elements: &[],
 };
 
 uniform! {

@@ -14,6 +14,7 @@ pub(super) static SHADER: Shader = Shader {
     forms: &[&Form::only(INVOCATIONS, 8)],
     groups: &[&parameter_set::bindings_with_second(SETTINGS)],
     overrides: &[],
+    elements: &[],
 };
 
 /// The settings' fields.

@@ -9,7 +9,9 @@ use super::strategy::BACKWARD_FORMS;
 use super::weight_gradient::Factors;
 use crate::error::Result;
 use crate::matrix::Matrix;
-use crate::shader::{Access, BACKWARD, Binding, MATRIX, PRODUCT, Shader, WEIGHT_GRADIENT, uniform};
+use crate::shader::{
+    Access, BACKWARD, Binding, MATRIX, PRODUCT, Shader, WEIGHT_GRADIENT, elements, uniform,
+};
 
 pub(super) static SHADER: Shader = Shader {
     name: "backward",
@@ -25,6 +27,13 @@ pub(super) static SHADER: Shader = Shader {
         Binding { name: "scratch", access: Access::WriteValues },
     ]],
     overrides: &[],
+    elements: elements! {
+        "code": "CODE_ELEMENT",
+        "output_delta": "OUTPUT_DELTA_ELEMENT",
+        "code_delta": "CODE_DELTA_ELEMENT",
+        "input": "INPUT_ELEMENT",
+        "gradient": "GRADIENT_ELEMENT",
+    },
 };
 
 uniform! {
@@ -54,7 +63,8 @@ pub enum Contributions {
     Decoder,
 }
 
-/// Arguments of [`Kernels::backward`].
+/// Arguments of [`Kernels::backward`]. All may be of any [`ElementType`](crate::ElementType), each of its
+/// own; in parts ([`Kernels::backward_in_parts`]) the gradient is f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Backward<'a> {
     /// H, \[batch, hidden\]: the code, output of encode.

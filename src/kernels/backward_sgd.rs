@@ -6,7 +6,7 @@ use super::operands::View;
 use super::product::Product;
 use super::sgd::{SETTINGS, SgdState};
 use super::strategy::BACKWARD_FORMS;
-use super::weight_gradient::{Factors, WeightUpdate, update_bindings};
+use super::weight_gradient::{ELEMENTS, Factors, WeightUpdate, update_bindings};
 use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::shader::{self, MATRIX, PRODUCT, Shader, WEIGHT_GRADIENT, uniform};
@@ -17,6 +17,7 @@ pub(super) static SHADER: Shader = Shader {
     forms: BACKWARD_FORMS,
     groups: &[&update_bindings(Parameters::FIELDS, SETTINGS)],
     overrides: &[],
+    elements: ELEMENTS,
 };
 
 uniform! {

@@ -36,6 +36,7 @@ pub(super) static SHADER: Shader = Shader {
         Binding { name: "weight_gradient", access: Access::Write },
     ]],
     overrides: &[],
+    elements: &[],
 };
 
 uniform! {

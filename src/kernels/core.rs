@@ -9,7 +9,7 @@ use super::operands::{self, Operand, Operands, Slice};
 use super::strategy::{Choice, ProductShape, StrategyTable};
 use crate::element::ElementType;
 use crate::error::{Error, Result, captured, expect_alive};
-use crate::matrix::{Matrix, expect_countable};
+use crate::matrix::{Layout, Matrix, expect_countable};
 use crate::shader::{Access, Binding, Form, Shader, Width};
 
 /// How kernels are built.
@@ -70,7 +70,8 @@ impl KernelOptions {
 ///
 /// * [`Error::Shape`] for a matrix of other dimensions than the formula asks for;
 /// * [`Error::Missing`] where an activation's derivative needs `saved`;
-/// * [`Error::ElementType`] for elements that the kernels cannot use;
+/// * [`Error::ElementType`] for f16 or bf16 where the kernel takes f32 alone, or at an odd offset or row
+///   stride;
 /// * [`Error::Usage`] for a buffer without [`wgpu::BufferUsages::STORAGE`];
 /// * [`Error::Aliased`] for an output in the buffer of another operand;
 /// * [`Error::Limit`] where a binding, the kernel or the number of workgroups exceeds the device's
@@ -104,7 +105,8 @@ struct Shared {
 /// Shader, form and width.
 type ModuleKey = (&'static str, &'static str, Width);
 
-/// The module and the values of its overrides, in the order of the shader's list, then the form's.
+/// The module and the values of its overrides, in the order of the shader's list, then the form's, then
+/// the codes of its elements.
 type PipelineKey = (ModuleKey, Vec<u32>);
 
 /// Absent operands that are written have stand-ins this many bytes apart, one for each binding of a
@@ -228,7 +230,24 @@ impl Kernels {
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`], and [`Error::Limit`] beyond
     /// `max_buffer_size`.
     pub fn zeros(&self, label: &'static str, rows: u32, columns: u32) -> Result<Matrix> {
-        let size = self.expect_room(label, rows, columns)?;
+        self.zeros_as(label, rows, columns, ElementType::F32)
+    }
+
+    /// As [`Kernels::zeros`], with elements of this type. The rows of a 16-bit type are as long as their
+    /// columns, rounded up to an even number.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::zeros`].
+    pub fn zeros_as(
+        &self,
+        label: &'static str,
+        rows: u32,
+        columns: u32,
+        element: ElementType,
+    ) -> Result<Matrix> {
+        let layout = Layout::padded(rows, columns, element);
+        let size = self.expect_room_for(label, layout)?;
         let descriptor = wgpu::BufferDescriptor {
             label: Some(label),
             size,
@@ -237,7 +256,7 @@ impl Kernels {
         };
         expect_alive(self.device())?;
         let buffer = captured(self.device(), label, || self.device().create_buffer(&descriptor))?;
-        Matrix::new(&buffer, rows, columns)
+        Matrix::view(&buffer, layout)
     }
 
     /// A new buffer holding `values`, `rows` × `columns` of them row by row, as a matrix.
@@ -252,15 +271,33 @@ impl Kernels {
         columns: u32,
         values: &[f32],
     ) -> Result<Matrix> {
-        self.expect_room(label, rows, columns)?;
+        self.matrix_as(label, rows, columns, values, ElementType::F32)
+    }
+
+    /// As [`Kernels::matrix`], with elements of this type, to which the values are rounded; laid out as
+    /// by [`Kernels::zeros_as`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::matrix`].
+    pub fn matrix_as(
+        &self,
+        label: &'static str,
+        rows: u32,
+        columns: u32,
+        values: &[f32],
+        element: ElementType,
+    ) -> Result<Matrix> {
+        let layout = Layout::padded(rows, columns, element);
+        self.expect_room_for(label, layout)?;
         let expected = u64::from(rows) * u64::from(columns);
         if values.len() as u64 != expected {
             return Err(Error::Length { expected, given: values.len() as u64 });
         }
-        let bytes = bytemuck::cast_slice(values);
-        let bytes = if bytes.is_empty() { &[0; 16] } else { bytes };
+        let bytes = element.encode_rows(values, columns);
+        let bytes = if bytes.is_empty() { &[0; 16] } else { &*bytes };
         let buffer = filled_buffer(self.device(), label, bytes, matrix_usages())?;
-        Matrix::new(&buffer, rows, columns)
+        Matrix::view(&buffer, layout)
     }
 
     /// A new uniform buffer that the host can write to.
@@ -271,9 +308,14 @@ impl Kernels {
 
     /// The bytes of a buffer for `rows` × `columns` f32 values, where the device allows it.
     pub(crate) fn expect_room(&self, what: &'static str, rows: u32, columns: u32) -> Result<u64> {
-        let values = u64::from(rows) * u64::from(columns);
+        self.expect_room_for(what, Layout::contiguous(rows, columns))
+    }
+
+    /// The same for a layout that starts with the buffer.
+    fn expect_room_for(&self, what: &'static str, layout: Layout) -> Result<u64> {
+        let values = u64::from(layout.rows) * u64::from(layout.row_stride);
         expect_countable(what, values)?;
-        let needed = (values * ElementType::F32.size()).max(16);
+        let needed = (values * layout.element.size()).max(16);
         let available = self.shared.limits.max_buffer_size;
         if needed > available {
             return Err(Error::Limit { what, limit: "max_buffer_size", needed, available });
@@ -324,7 +366,7 @@ impl Kernels {
         shader: &'static Shader,
         operands: [Option<&'a Matrix>; N],
     ) -> Result<Operands<'a, N>> {
-        operands::check(shader, self.device(), &self.shared.limits, operands)
+        operands::check(shader, &self.shared.limits, operands)
     }
 
     /// Makes the dispatch: uniform, bind group, pipeline. No workgroups, no commands.
@@ -343,7 +385,7 @@ impl Kernels {
         }
         let uniform = wgpu::BufferUsages::UNIFORM;
         let parameters = filled_buffer(self.device(), shader.name, call.parameters, uniform)?;
-        let pipeline = self.pipeline(shader, form, operands.width, call.overrides)?;
+        let pipeline = self.pipeline(shader, form, operands, call.overrides)?;
         let last = shader.groups.len() - 1;
         let layout = self.group_layout(shader.groups[last])?;
         let mut entries = vec![entry(0, Slice::whole(&parameters))];
@@ -469,16 +511,18 @@ impl Kernels {
         Ok(module)
     }
 
-    fn pipeline(
+    fn pipeline<const N: usize>(
         &self,
         shader: &'static Shader,
         form: &'static Form,
-        width: Width,
+        operands: &Operands<'_, N>,
         overrides: &[f64],
     ) -> Result<wgpu::ComputePipeline> {
         debug_assert_eq!(shader.overrides_in(form).count(), overrides.len());
+        let width = operands.width;
         let module = (shader.name, form.name, width);
-        let key = (module, overrides.iter().map(|value| *value as u32).collect());
+        let own = overrides.iter().map(|value| *value as u32);
+        let key = (module, own.chain(operands.elements.iter().copied()).collect());
         let mut known = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = known.get(&key) {
             return Ok(pipeline.clone());
@@ -488,7 +532,9 @@ impl Kernels {
         let groups = groups.collect::<Result<Vec<_>>>()?;
         let groups: Vec<_> = groups.iter().map(Some).collect();
         let names = shader.overrides_in(form).map(|constant| constant.name);
-        let constants: Vec<_> = names.zip(overrides.iter().copied()).collect();
+        let codes = operands.elements.iter().map(|code| f64::from(*code));
+        let elements = shader.elements.iter().map(|element| element.constant).zip(codes);
+        let constants: Vec<_> = names.zip(overrides.iter().copied()).chain(elements).collect();
         let pipeline = captured(self.device(), shader.name, || {
             let layout = self.device().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(shader.name),

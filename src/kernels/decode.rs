@@ -4,7 +4,7 @@
 use super::commands::Commands;
 use super::core::Kernels;
 use super::linear::{
-    Direction, Gradient, Linear, LossProduct, OPERAND_GROUP, OVERRIDES_WITH_LOSSES,
+    Direction, ELEMENTS, Gradient, Linear, LossProduct, OPERAND_GROUP, OVERRIDES_WITH_LOSSES,
 };
 use super::strategy::{DECODE_FORMS, Pattern};
 use super::weight::{WEIGHT_GROUP, Weight};
@@ -18,6 +18,7 @@ pub(super) static SHADER: Shader = Shader {
     forms: DECODE_FORMS,
     groups: &[WEIGHT_GROUP, OPERAND_GROUP],
     overrides: OVERRIDES_WITH_LOSSES,
+    elements: ELEMENTS,
 };
 
 fn direction(weight: &Weight) -> Direction {

@@ -2,7 +2,7 @@
 
 use super::commands::Commands;
 use super::core::Kernels;
-use super::linear::{Direction, Gradient, Linear, OPERAND_GROUP, OVERRIDES};
+use super::linear::{Direction, ELEMENTS, Gradient, Linear, OPERAND_GROUP, OVERRIDES};
 use super::strategy::{ENCODE_FORMS, Pattern};
 use super::weight::{WEIGHT_GROUP, Weight};
 use crate::error::Result;
@@ -14,6 +14,7 @@ pub(super) static SHADER: Shader = Shader {
     forms: ENCODE_FORMS,
     groups: &[WEIGHT_GROUP, OPERAND_GROUP],
     overrides: OVERRIDES,
+    elements: ELEMENTS,
 };
 
 fn direction(weight: &Weight) -> Direction {

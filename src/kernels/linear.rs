@@ -10,7 +10,7 @@ use super::strategy::{Pattern, ProductShape};
 use super::weight::Weight;
 use crate::error::Result;
 use crate::matrix::{Layout, Matrix, expect_shape, expect_shape_if_given};
-use crate::shader::{Access, Binding, Override, Shader, uniform};
+use crate::shader::{Access, Binding, Element, Override, Shader, elements, uniform};
 
 /// Values of `EPILOGUE`.
 const ACTIVATE: f64 = 0.0;
@@ -35,6 +35,15 @@ pub(super) const OVERRIDES: &[Override] =
 pub(super) const OVERRIDES_WITH_LOSSES: &[Override] =
     &[Activation::OVERRIDE, Override::free("EPILOGUE", &[0, 1, 2, 3]), GIVEN];
 
+pub(super) const ELEMENTS: &[Element] = elements! {
+    "weight": "WEIGHT_ELEMENT",
+    "input": "INPUT_ELEMENT",
+    "saved": "SAVED_ELEMENT",
+    "extra": "EXTRA_ELEMENT",
+    "output": "OUTPUT_ELEMENT",
+    "preactivation": "PREACTIVATION_ELEMENT",
+};
+
 const GIVEN: Override = Override::free("GIVEN", &[0, 1]);
 
 uniform! {
@@ -56,7 +65,8 @@ uniform! {
 
 /// Arguments of a forward product: output = f(product + bias).
 ///
-/// The product is [`Kernels::encode`]'s or [`Kernels::decode`]'s, which state the shapes.
+/// The product is [`Kernels::encode`]'s or [`Kernels::decode`]'s, which state the shapes. All but the bias may
+/// be of any [`ElementType`](crate::ElementType), each of its own, and so may the weight.
 #[derive(Debug, Clone, Copy)]
 pub struct Linear<'a> {
     /// What is multiplied with the weight: one row a sample.
@@ -100,7 +110,7 @@ impl<'a> Linear<'a> {
 /// Arguments of a gradient that goes back through the weight: output = (product + extra) ⊙ f′.
 ///
 /// The product is [`Kernels::code_gradient`]'s or [`Kernels::input_gradient`]'s, which state the
-/// shapes.
+/// shapes. All may be of any [`ElementType`](crate::ElementType), each of its own, and so may the weight.
 #[derive(Debug, Clone, Copy)]
 pub struct Gradient<'a> {
     /// The gradient that is multiplied with the weight: one row a sample.

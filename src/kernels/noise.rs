@@ -19,6 +19,7 @@ pub(super) static SHADER: Shader = Shader {
         Binding { name: "state", access: Access::WriteValues },
     ]],
     overrides: &[Override::free("KIND", &[0, 1])],
+    elements: &[],
 };
 
 /// Values of `KIND`.

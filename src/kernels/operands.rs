@@ -2,7 +2,7 @@
 
 use crate::element::ElementType;
 use crate::error::{Error, Result};
-use crate::matrix::{Matrix, expect_usage};
+use crate::matrix::{Matrix, expect_usage, expect_whole_words};
 use crate::shader::{Access, Binding, Shader, Width};
 
 /// `View` of matrix.wgsl.
@@ -47,6 +47,8 @@ pub(super) struct Operands<'a, const N: usize> {
     pub(super) bound: Vec<Operand<'a>>,
     /// In the order in which they were given.
     pub(super) views: [View; N],
+    /// Of [`Width::Mixed`], the codes of the shader's [`elements`](Shader::elements).
+    pub(super) elements: Vec<u32>,
 }
 
 /// The storage bindings of a shader: group, index, binding.
@@ -61,11 +63,10 @@ pub(super) fn storage_bindings(
     })
 }
 
-/// Checks `operands`, which stand in the order of the shader's storage bindings, against the
-/// device's features and limits and against each other.
+/// Checks `operands`, which stand in the order of the shader's storage bindings, against what the
+/// shader takes, the device's limits and each other.
 pub(super) fn check<'a, const N: usize>(
     shader: &'static Shader,
-    device: &wgpu::Device,
     limits: &wgpu::Limits,
     operands: [Option<&'a Matrix>; N],
 ) -> Result<Operands<'a, N>> {
@@ -73,12 +74,13 @@ pub(super) fn check<'a, const N: usize>(
     for ((_, _, binding), matrix) in storage_bindings(shader).zip(operands) {
         if let Some(matrix) = matrix {
             expect_usage(binding.name, matrix, wgpu::BufferUsages::STORAGE)?;
-            expect_element(binding.name, matrix, device)?;
+            expect_element(shader, binding.name, matrix)?;
         }
     }
     expect_outputs_apart(shader, operands.map(given))?;
 
     let mut width = Width::Vector;
+    let mut elements = vec![ElementType::F32.code(); shader.elements.len()];
     for ((_, _, binding), matrix) in storage_bindings(shader).zip(operands) {
         let in_words = matches!(binding.access, Access::Read | Access::Write);
         if let (true, Some(matrix)) = (in_words, given(matrix)) {
@@ -90,7 +92,16 @@ pub(super) fn check<'a, const N: usize>(
             if !aligned {
                 width = Width::Scalar;
             }
+            let element = shader.elements.iter().position(|one| one.binding == binding.name);
+            if let Some(index) = element {
+                elements[index] = layout.element.code();
+            }
         }
+    }
+    if elements.iter().any(|code| *code != ElementType::F32.code()) {
+        width = Width::Mixed;
+    } else {
+        elements.clear();
     }
 
     let mut views = [View::default(); N];
@@ -117,11 +128,11 @@ pub(super) fn check<'a, const N: usize>(
         }
         bound.push(Operand { binding, group, index, bound: slice });
     }
-    Ok(Operands { width, bound, views })
+    Ok(Operands { width, bound, views, elements })
 }
 
 /// The part of the matrix's buffer to bind: from the last place at or before its first element
-/// where a binding may start.
+/// where a binding may start, to the end of its last element's u32.
 pub(super) fn slice_of<'a>(
     name: &'static str,
     matrix: &'a Matrix,
@@ -130,7 +141,7 @@ pub(super) fn slice_of<'a>(
     let range = matrix.byte_range();
     let alignment = u64::from(limits.min_storage_buffer_offset_alignment).max(16);
     let offset = range.start / alignment * alignment;
-    let size = range.end - offset;
+    let size = range.end.next_multiple_of(4) - offset;
     let available = limits.max_storage_buffer_binding_size;
     if size > available {
         return Err(Error::Limit {
@@ -143,20 +154,15 @@ pub(super) fn slice_of<'a>(
     Ok(Slice { buffer: matrix.buffer(), offset, size: wgpu::BufferSize::new(size) })
 }
 
-pub(super) fn expect_element(
-    name: &'static str,
-    matrix: &Matrix,
-    device: &wgpu::Device,
-) -> Result<()> {
+/// Passes if the shader takes elements of the matrix's type at this binding, and they lie where they
+/// must.
+fn expect_element(shader: &'static Shader, name: &'static str, matrix: &Matrix) -> Result<()> {
     let given = matrix.layout().element;
-    let reason = match given {
-        ElementType::F32 => return Ok(()),
-        ElementType::F16 if device.features().contains(wgpu::Features::SHADER_F16) => {
-            "no kernel takes it yet"
-        }
-        ElementType::F16 => "it was made without the feature SHADER_F16",
-    };
-    Err(Error::ElementType { operand: name, given, reason })
+    if given != ElementType::F32 && !shader.takes_any_element(name) {
+        let reason = "it must be f32 here";
+        return Err(Error::ElementType { operand: name, given, reason });
+    }
+    expect_whole_words(name, matrix)
 }
 
 /// Each output must lie in a buffer that no other operand of the dispatch lies in.

@@ -14,6 +14,7 @@ pub(super) static SHADER: Shader = Shader {
     forms: &[&Form::only(INVOCATIONS, 0)],
     groups: &[&parameter_set::bindings(SETTINGS)],
     overrides: &[],
+    elements: &[],
 };
 
 /// The settings' fields.

@@ -12,6 +12,7 @@ pub(super) static SHADER: Shader = Shader {
     forms: &[&Form::only(INVOCATIONS, BYTES)],
     groups: GROUPS,
     overrides: OVERRIDES,
+    elements: &[],
 };
 
 impl Kernels {

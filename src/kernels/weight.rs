@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::core::Kernels;
-use super::operands::expect_element;
 use crate::error::{Error, Result};
-use crate::matrix::{Matrix, expect_usage};
+use crate::matrix::{Matrix, expect_usage, expect_whole_words};
 use crate::shader::{Access, Binding};
 
 /// The weight's group: the same in both directions, so one bind group serves both.
@@ -34,13 +33,13 @@ impl Weight {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] without [`wgpu::BufferUsages::STORAGE`], [`Error::ElementType`] for elements
-    /// that the kernels cannot use, [`Error::Limit`] over
+    /// [`Error::Usage`] without [`wgpu::BufferUsages::STORAGE`], [`Error::ElementType`] for 16-bit
+    /// elements at an odd offset or row stride, [`Error::Limit`] over
     /// `max_storage_buffer_binding_size`, [`Error::Refused`] for a buffer of another device, and
     /// [`Error::DeviceLost`].
     pub fn new(kernels: &Kernels, matrix: Matrix) -> Result<Self> {
         expect_usage("weight", &matrix, wgpu::BufferUsages::STORAGE)?;
-        expect_element("weight", &matrix, kernels.device())?;
+        expect_whole_words("weight", &matrix)?;
         let bind_group = kernels.bind_alone(WEIGHT_GROUP, &matrix)?;
         let device = kernels.device().clone();
         Ok(Self { shared: Arc::new(Shared { device, matrix, bind_group }) })

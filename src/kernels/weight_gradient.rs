@@ -8,9 +8,10 @@ use super::product::{Plan, Product, ProductCall};
 use super::strategy::{Pattern, ProductShape};
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{Access, Binding, Field, Shader};
+use crate::shader::{Access, Binding, Element, Field, Shader, elements};
 
-/// What the weight's gradient Hᵀ·dA + dZᵀ·X is made of.
+/// What the weight's gradient Hᵀ·dA + dZᵀ·X is made of. All may be of any
+/// [`ElementType`](crate::ElementType), each of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Factors<'a> {
     /// H, \[batch, hidden\]: the code, output of encode.
@@ -24,6 +25,14 @@ pub struct Factors<'a> {
     /// Which uses of the weight count. An operand that only the other use needs is not read.
     pub contributions: Contributions,
 }
+
+/// The matrices whose elements may be of any type.
+pub(super) const ELEMENTS: &[Element] = elements! {
+    "code": "CODE_ELEMENT",
+    "output_delta": "OUTPUT_DELTA_ELEMENT",
+    "code_delta": "CODE_DELTA_ELEMENT",
+    "input": "INPUT_ELEMENT",
+};
 
 /// The bindings of a kernel that updates the weight with its gradient.
 pub(super) const fn update_bindings(

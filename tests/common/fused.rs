@@ -1,7 +1,7 @@
 //! Steps on the weight straight from its gradient's sums, against a gradient that is written first.
 
 use tied_linear::kernels::{Backward, Factors, ParameterUpdate};
-use tied_linear::{Accumulate, Choice, Contributions, Matrix, ProductShape};
+use tied_linear::{Accumulate, Choice, Contributions, ElementType, Matrix, ProductShape};
 
 use super::{Place, Rig, expect_same_bits, on_every_adapter, random};
 
@@ -37,17 +37,24 @@ pub struct Fused {
 }
 
 impl Fused {
-    fn new(rig: &Rig, [batch, inputs, hidden]: [u32; 3], contributions: Contributions) -> Self {
+    fn new(
+        rig: &Rig,
+        [batch, inputs, hidden]: [u32; 3],
+        contributions: Contributions,
+        element: ElementType,
+    ) -> Self {
+        let factor =
+            |rows, columns, seed| rig.put_as(&random(rows, columns, seed), Place::Even, element);
         let matrix = |rows, columns, seed| rig.put(&random(rows, columns, seed), Place::Even);
         let parameters = || Parameters {
             weight: matrix(hidden, inputs, 5),
             bias: rig.put(&random(1, hidden, 6), Place::Tight),
         };
         Self {
-            code: matrix(batch, hidden, 1),
-            output_delta: matrix(batch, inputs, 2),
-            code_delta: matrix(batch, hidden, 3),
-            input: matrix(batch, inputs, 4),
+            code: factor(batch, hidden, 1),
+            output_delta: factor(batch, inputs, 2),
+            code_delta: factor(batch, hidden, 3),
+            input: factor(batch, inputs, 4),
             contributions,
             gradient: rig.poisoned(hidden, inputs, Place::Tight),
             bias_gradient: rig.put(&random(1, hidden, 7), Place::Tight),
@@ -86,15 +93,17 @@ impl Fused {
 }
 
 /// Takes `steps` on both and compares the parameters, on every adapter, for shapes of both widths, with
-/// a whole and a split reduction, and each contribution.
+/// a whole and a split reduction, each contribution, and factors of each element type.
 pub fn check(steps: impl Fn(&Rig, &Fused)) {
     on_every_adapter(|rig| {
-        for (shape, contributions, parts) in [
-            ([70, 36, 44], Contributions::Both, 1),
-            ([70, 36, 44], Contributions::Encoder, 3),
-            ([37, 35, 9], Contributions::Both, 2),
-            ([37, 35, 9], Contributions::Decoder, 1),
-            ([0, 8, 12], Contributions::Both, 1),
+        for (shape, contributions, parts, element) in [
+            ([70, 36, 44], Contributions::Both, 1, ElementType::F32),
+            ([70, 36, 44], Contributions::Encoder, 3, ElementType::F32),
+            ([37, 35, 9], Contributions::Both, 2, ElementType::F32),
+            ([37, 35, 9], Contributions::Decoder, 1, ElementType::F32),
+            ([0, 8, 12], Contributions::Both, 1, ElementType::F32),
+            ([37, 35, 9], Contributions::Both, 1, ElementType::F16),
+            ([37, 35, 9], Contributions::Both, 2, ElementType::Bf16),
         ] {
             let [batch, inputs, hidden] = shape;
             let product = ProductShape::backward(batch, inputs, hidden);
@@ -102,11 +111,14 @@ pub fn check(steps: impl Fn(&Rig, &Fused)) {
             let mut table = rig.kernels.strategies().clone();
             table.set(product, Choice { strategy, parts }).expect("the strategy of the rules");
             let rig = Rig {
-                name: format!("{}, {shape:?} {contributions:?} in {parts} parts", rig.name),
+                name: format!(
+                    "{}, {shape:?} {contributions:?} {element} in {parts} parts",
+                    rig.name
+                ),
                 gpu: rig.gpu.clone(),
                 kernels: rig.kernels.with_strategies(table),
             };
-            let fused = Fused::new(&rig, shape, contributions);
+            let fused = Fused::new(&rig, shape, contributions, element);
             let before = rig.bits(&fused.apart.weight);
             steps(&rig, &fused);
             assert_ne!(rig.bits(&fused.apart.weight), before, "{}: a step is taken", rig.name);

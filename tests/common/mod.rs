@@ -19,8 +19,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tied_linear::headless::{self, Gpu};
 use tied_linear::{
-    Activation, Choice, Commands, KernelOptions, Kernels, Layout, Matrix, Pattern, StrategyTable,
-    wgpu,
+    Activation, Choice, Commands, ElementType, KernelOptions, Kernels, Layout, Matrix, Pattern,
+    StrategyTable, wgpu,
 };
 
 use shares::Share;
@@ -203,6 +203,18 @@ pub enum Place {
 impl Place {
     pub const ALL: [Self; 3] = [Self::Tight, Self::Odd, Self::Even];
 
+    /// The layout in this place; with 16-bit elements offset and row stride are rounded up to even
+    /// numbers.
+    pub fn layout_of(self, rows: u32, columns: u32, element: ElementType) -> Layout {
+        let layout = self.layout(rows, columns);
+        if element == ElementType::F32 {
+            return layout;
+        }
+        let (offset, row_stride) = (layout.offset, layout.row_stride);
+        let (offset, row_stride) = (offset.next_multiple_of(2), row_stride.next_multiple_of(2));
+        Layout { offset, row_stride, element, ..layout }
+    }
+
     fn layout(self, rows: u32, columns: u32) -> Layout {
         let tight = Layout::contiguous(rows, columns);
         match self {
@@ -218,6 +230,9 @@ impl Place {
 
 /// What unwritten elements and the gaps between rows hold: a NaN that no kernel makes.
 const POISON: u32 = 0x7fc0_dead;
+
+/// The same for 16-bit elements: a NaN in both types.
+const POISON_16: u16 = 0x7fed;
 
 impl Rig {
     /// A matrix with these values, in poisoned surroundings.
@@ -240,6 +255,69 @@ impl Rig {
         }
         let whole = self.kernels.matrix("test", 1, length as u32, &all).expect("a buffer");
         Matrix::view(whole.buffer(), layout).expect("a view")
+    }
+
+    /// As [`Rig::put`], with elements of this type.
+    pub fn put_as(&self, values: &reference::Dense, place: Place, element: ElementType) -> Matrix {
+        if element == ElementType::F32 {
+            return self.put(values, place);
+        }
+        let bits: Vec<_> = values.values.iter().map(|v| element_bits(element, *v as f32)).collect();
+        self.put_bits(values.rows, values.columns, &bits, place, element)
+    }
+
+    /// A matrix with elements of these 16 bits, in poisoned surroundings.
+    pub fn put_bits(
+        &self,
+        rows: u32,
+        columns: u32,
+        bits: &[u16],
+        place: Place,
+        element: ElementType,
+    ) -> Matrix {
+        let layout = place.layout_of(rows, columns, element);
+        let length = layout.offset as usize + rows as usize * layout.row_stride as usize + 5;
+        let mut all = vec![POISON_16; length.next_multiple_of(2)];
+        for row in 0..rows as usize {
+            let from = row * columns as usize;
+            let to = layout.offset as usize + row * layout.row_stride as usize;
+            all[to..to + columns as usize].copy_from_slice(&bits[from..from + columns as usize]);
+        }
+        let buffer = buffer(&self.gpu.device, 2 * all.len() as u64, USAGES);
+        self.gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&all));
+        Matrix::view(&buffer, layout).expect("a view")
+    }
+
+    /// A matrix of poison, to be written, with elements of this type.
+    pub fn poisoned_as(
+        &self,
+        rows: u32,
+        columns: u32,
+        place: Place,
+        element: ElementType,
+    ) -> Matrix {
+        if element == ElementType::F32 {
+            return self.poisoned(rows, columns, place);
+        }
+        let bits = vec![POISON_16; rows as usize * columns as usize];
+        self.put_bits(rows, columns, &bits, place, element)
+    }
+
+    /// The 16 bits of each element of the buffer of a matrix.
+    pub fn all_bits(&self, matrix: &Matrix) -> Vec<u16> {
+        let length = (matrix.buffer().size() / 4) as u32;
+        let whole = Matrix::new(matrix.buffer(), 1, length).expect("the whole buffer");
+        self.bits(&whole).into_iter().flat_map(|word| [word as u16, (word >> 16) as u16]).collect()
+    }
+
+    /// The 16 bits of each of the matrix's elements.
+    pub fn element_bits(&self, matrix: &Matrix) -> Vec<u16> {
+        let (all, layout) = (self.all_bits(matrix), matrix.layout());
+        let place = |row: u32, column: u32| {
+            layout.offset as usize + row as usize * layout.row_stride as usize + column as usize
+        };
+        let columns = |row| (0..layout.columns).map(move |column| place(row, column));
+        (0..layout.rows).flat_map(columns).map(|at| all[at]).collect()
     }
 
     /// A matrix of poison, to be written.
@@ -279,7 +357,13 @@ impl Rig {
         let length = (matrix.buffer().size() / 4) as u32;
         let whole = Matrix::new(matrix.buffer(), 1, length).expect("the whole buffer");
         let layout = matrix.layout();
-        for (index, bits) in (0..).zip(self.bits(&whole)) {
+        let (found, poison) = if layout.element == ElementType::F32 {
+            (self.bits(&whole), POISON)
+        } else {
+            let bits = self.all_bits(matrix).into_iter().map(u32::from);
+            (bits.collect(), u32::from(POISON_16))
+        };
+        for (index, bits) in (0..).zip(found) {
             let inside = index >= layout.offset && {
                 let [row, column] = [
                     (index - layout.offset) / u64::from(layout.row_stride.max(1)),
@@ -288,10 +372,9 @@ impl Rig {
                 row < u64::from(layout.rows) && column < u64::from(layout.columns)
             };
             assert!(
-                inside || bits == POISON,
+                inside || bits == poison,
                 "{what}: element {index} of the buffer lies outside the matrix {layout:?}, but was \
-                 written: {}",
-                f32::from_bits(bits)
+                 written: {bits:#x}"
             );
         }
     }
@@ -332,6 +415,41 @@ pub fn property_config(cases: u32) -> proptest::test_runner::Config {
         failure_persistence: None,
         rng_seed: proptest::test_runner::RngSeed::Fixed(0),
         ..proptest::test_runner::Config::with_cases(cases)
+    }
+}
+
+/// The bits of a value in a 16-bit type, by the crate half.
+pub fn element_bits(element: ElementType, value: f32) -> u16 {
+    match element {
+        ElementType::F16 => half::f16::from_f32(value).to_bits(),
+        ElementType::Bf16 => half::bf16::from_f32(value).to_bits(),
+        other => panic!("{other} has more than 16 bits"),
+    }
+}
+
+/// The value of an element that has these bits, by the crate half.
+pub fn element_value(element: ElementType, bits: u16) -> f32 {
+    match element {
+        ElementType::F16 => half::f16::from_bits(bits).to_f32(),
+        ElementType::Bf16 => half::bf16::from_bits(bits).to_f32(),
+        other => panic!("{other} has more than 16 bits"),
+    }
+}
+
+/// The values, rounded to the type.
+pub fn rounded(values: &reference::Dense, element: ElementType) -> reference::Dense {
+    values.map(|value| match element {
+        ElementType::F32 => f64::from(value as f32),
+        _ => element_value(element, element_bits(element, value as f32)).into(),
+    })
+}
+
+/// How far from a value of this size its rounding to the type can be.
+pub fn rounding_of(element: ElementType, size: f64) -> f64 {
+    match element {
+        ElementType::F16 => (size * 2f64.powi(-11)).max(2f64.powi(-25)),
+        ElementType::Bf16 => size * 2f64.powi(-8),
+        _ => 0.0,
     }
 }
 

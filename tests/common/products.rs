@@ -8,12 +8,12 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tied_linear::kernels::{Gradient, Linear};
-use tied_linear::{Activation, Commands, Kernels, Matrix, Pattern, Weight};
+use tied_linear::{Activation, Commands, ElementType, Kernels, Matrix, Pattern, Weight};
 
 use super::reference::{Dense, activate, slope, tolerance};
 use super::{
     Place, Rig, activations, expect_close, expect_same_bits, forced_choice, on_every_adapter,
-    property_config, random, share, whole_numbers,
+    property_config, random, rounded, rounding_of, share, whole_numbers,
 };
 
 /// Which method of `Kernels` is meant.
@@ -89,6 +89,11 @@ impl Case {
 /// was saved for the gradient.
 pub type Places = [Place; 5];
 
+/// The element types of the same five; a bias stays f32.
+pub type Elements = [ElementType; 5];
+
+const ALL_F32: Elements = [ElementType::F32; 5];
+
 /// The matrices of one call.
 pub struct Operands {
     pub weight: Matrix,
@@ -134,9 +139,20 @@ struct Expected {
     tolerance: Dense,
 }
 
+impl Expected {
+    /// The same after a rounding to this type.
+    fn rounded_to(self, element: ElementType) -> Self {
+        let tolerance = self.tolerance.zip(&self.values, |tolerance, value| {
+            tolerance + rounding_of(element, value.abs() + tolerance)
+        });
+        Self { tolerance, ..self }
+    }
+}
+
 /// A case with data, and what should come out.
 pub struct Problem {
     case: Case,
+    elements: Elements,
     weight: Dense,
     input: Dense,
     addend: Option<Dense>,
@@ -148,27 +164,51 @@ pub struct Problem {
 impl Problem {
     /// With values in -1 … 1.
     pub fn new(case: Case) -> Self {
-        Self::with_values(case, random, tolerance)
+        Self::with_values(case, ALL_F32, random, tolerance)
+    }
+
+    /// With values in -1 … 1, rounded to these types, and results within the errors of sums in f32 and one
+    /// rounding to their own type.
+    pub fn in_elements(case: Case, elements: Elements) -> Self {
+        Self::with_values(case, elements, random, tolerance)
+    }
+
+    /// The same with values that are whole numbers and results that are too, to the bit: sums up to 2⁸ are
+    /// numbers of every type.
+    pub fn exact_in_elements(case: Case, elements: Elements) -> Self {
+        let case = Case { activation: Activation::Identity, ..case };
+        let problem = Self::with_values(case, elements, whole_numbers, |_, sum| sum.map(|_| 0.0));
+        assert!(problem.output.values.values.iter().all(|value| value.abs() <= 256.0));
+        let exactly =
+            |values: &Dense| Expected { values: values.clone(), tolerance: values.map(|_| 0.0) };
+        let [output, preactivation] =
+            [&problem.output, &problem.preactivation].map(|expected| exactly(&expected.values));
+        Self { output, preactivation, ..problem }
     }
 
     /// With whole numbers, whose sums of products are exact; without an activation, to stay so.
     pub fn exact(case: Case) -> Self {
         let case = Case { activation: Activation::Identity, ..case };
-        Self::with_values(case, whole_numbers, |_, sum| sum.map(|_| 0.0))
+        Self::with_values(case, ALL_F32, whole_numbers, |_, sum| sum.map(|_| 0.0))
     }
 
     /// With values drawn by `draw` (from rows, columns and a seed), and a tolerance from depth and
     /// Σ|a·b|.
     fn with_values(
         case: Case,
+        elements: Elements,
         draw: impl Fn(u32, u32, u64) -> Dense,
         tolerance: impl Fn(u32, &Dense) -> Dense,
     ) -> Self {
         let Case { rows, columns, .. } = case;
-        let input = draw(rows, case.depth, 1);
-        let factor = draw(case.depth, columns, 2);
+        let mut elements = elements;
+        if !case.product.is_gradient() {
+            elements[2] = ElementType::F32;
+        }
+        let input = rounded(&draw(rows, case.depth, 1), elements[1]);
+        let factor = rounded(&draw(case.depth, columns, 2), elements[0]);
         let addend_rows = if case.product.is_gradient() { rows } else { 1 };
-        let addend = case.addend.then(|| draw(addend_rows, columns, 3));
+        let addend = case.addend.then(|| rounded(&draw(addend_rows, columns, 3), elements[2]));
         let add = |product: &Dense, addend: Option<&Dense>| match addend {
             Some(extra) if case.product.is_gradient() => product.zip(extra, |a, b| a + b),
             bias => product.plus_row(bias),
@@ -180,15 +220,25 @@ impl Problem {
         );
         let sum = Expected { values: sum, tolerance: tolerance(case.depth, &magnitude) };
         let z = random(rows, columns, 4).map(|value| 4.0 * value);
+        // What was saved, and with 16-bit elements what f was then computed from.
+        let kept = rounded(&z.map(|z| saved(case.activation, z)), elements[4]);
+        let z = if elements[4] == ElementType::F32 {
+            z
+        } else {
+            kept.map(|kept| argument(case.activation, kept))
+        };
         let output = if case.product.is_gradient() {
             after_slope(case.activation, &sum, &z)
         } else {
             after_activation(case.activation, &sum)
         };
-        let saved = (case.product.is_gradient() && case.activation != Activation::Identity)
-            .then(|| z.map(|z| saved(case.activation, z)));
+        let output = output.rounded_to(elements[3]);
+        let sum = sum.rounded_to(elements[4]);
+        let saved =
+            (case.product.is_gradient() && case.activation != Activation::Identity).then_some(kept);
         Self {
             case,
+            elements,
             weight: if case.product.transposes() { factor.transposed() } else { factor },
             input,
             addend,
@@ -204,13 +254,13 @@ impl Problem {
         let Case { rows, columns, .. } = self.case;
         let stores = self.case.preactivation && !self.case.product.is_gradient();
         Operands {
-            weight: rig.put(&self.weight, weight),
-            input: rig.put(&self.input, input),
-            addend: self.addend.as_ref().map(|values| rig.put(values, addend)),
+            weight: rig.put_as(&self.weight, weight, self.elements[0]),
+            input: rig.put_as(&self.input, input, self.elements[1]),
+            addend: self.addend.as_ref().map(|values| rig.put_as(values, addend, self.elements[2])),
             activation: self.case.activation,
-            output: rig.poisoned(rows, columns, output),
-            preactivation: stores.then(|| rig.poisoned(rows, columns, saved)),
-            saved: self.saved.as_ref().map(|values| rig.put(values, saved)),
+            output: rig.poisoned_as(rows, columns, output, self.elements[3]),
+            preactivation: stores.then(|| rig.poisoned_as(rows, columns, saved, self.elements[4])),
+            saved: self.saved.as_ref().map(|values| rig.put_as(values, saved, self.elements[4])),
         }
     }
 
@@ -222,7 +272,7 @@ impl Problem {
             .map(|matrix| ("preactivation", matrix, &self.preactivation));
         let output = ("output", &operands.output, &self.output);
         for (name, matrix, expected) in preactivation.chain([output]) {
-            let what = format!("{what}, {name}");
+            let what = format!("{what}, {:?}, {name}", self.elements);
             let got = rig.get(matrix);
             expect_close(&what, &got, &expected.values, &expected.tolerance);
             rig.expect_surroundings_untouched(&what, matrix);
@@ -281,6 +331,15 @@ fn own_error(activation: Activation) -> f64 {
 /// What the forward pass keeps of f at z for the gradient, as an f32.
 fn saved(activation: Activation, z: f64) -> f64 {
     if activation.needs_preactivation() { z } else { f64::from(activate(activation, z) as f32) }
+}
+
+/// A z from which an activation's derivative is what it is from these saved values.
+fn argument(activation: Activation, saved: f64) -> f64 {
+    match activation {
+        Activation::Sigmoid => (saved / (1.0 - saved)).ln(),
+        Activation::Tanh => saved.atanh(),
+        _ => saved,
+    }
 }
 
 /// Makes tests of functions of this file, for one product.
