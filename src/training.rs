@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernels::{
-    Accumulate, Activation, Backward, Commands, Contributions, Factors, Loss, Reduction, Sum,
+    Accumulate, Backward, Commands, Contributions, Factors, Loss, Reduction, Sum,
 };
 use crate::layer::{Gradients, LayerBackward, Tape, TiedLinear};
 use crate::matrix::Matrix;
@@ -111,13 +111,7 @@ impl TrainingStep {
         let layer = &layer.with_kernels(&layer.kernels().with_strategies(strategies));
         let tape = Tape::without_output(layer, input.rows())?;
         let loss = layer.kernels().zeros("loss", 1, 1)?;
-        let g = layer.decoder().activation();
-        if options.loss == Loss::BinaryCrossEntropy && g != Activation::Identity {
-            return Err(Error::Incompatible {
-                what: "decoder_activation",
-                reason: "the binary cross-entropy takes logits, so it must be the identity",
-            });
-        }
+        options.loss.expect_decoder_activation(layer.decoder().activation())?;
         let (forward, values) =
             layer.forward_to_loss(input, &tape, target, options.loss, options.reduction)?;
         if options.fused_update && options.accumulate == Accumulate::Add {

@@ -154,14 +154,8 @@ impl AutoencoderStep {
                 reason: "they are those of another number of layers",
             });
         }
-        let g = layers[0].decoder().activation();
-        if options.loss == Loss::BinaryCrossEntropy && g != Activation::Identity {
-            let error = Error::Incompatible {
-                what: "decoder_activation",
-                reason: "the binary cross-entropy takes logits, so it must be the identity",
-            };
-            return Err(in_layer(error, 0));
-        }
+        let logits = options.loss.expect_decoder_activation(layers[0].decoder().activation());
+        logits.map_err(|error| in_layer(error, 0))?;
         let frozen = frozen_of_each(&layers, &options.frozen)?;
         let frozen_values = frozen_values(&layers, &frozen)?;
 

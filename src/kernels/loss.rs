@@ -55,6 +55,19 @@ pub enum Loss {
     BinaryCrossEntropy,
 }
 
+impl Loss {
+    /// Passes for a loss of what a decoder with this activation gives.
+    pub(crate) fn expect_decoder_activation(self, g: Activation) -> Result<()> {
+        if self == Self::BinaryCrossEntropy && g != Activation::Identity {
+            return Err(Error::Incompatible {
+                what: "decoder_activation",
+                reason: "the binary cross-entropy takes logits, so it must be the identity",
+            });
+        }
+        Ok(())
+    }
+}
+
 /// How a loss over many elements becomes one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Reduction {
