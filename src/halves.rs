@@ -70,7 +70,7 @@ impl Encoder {
 
     /// The weight, then the bias.
     pub fn parameters(&self) -> Parameters {
-        Parameters::of(&self.weight, [("encoder bias", self.bias())])
+        Parameters::given([("weight", Some(self.weight.matrix())), ("encoder bias", self.bias())])
     }
 }
 
@@ -139,6 +139,6 @@ impl Decoder {
 
     /// The weight, then the bias.
     pub fn parameters(&self) -> Parameters {
-        Parameters::of(&self.weight, [("decoder bias", self.bias())])
+        Parameters::given([("weight", Some(self.weight.matrix())), ("decoder bias", self.bias())])
     }
 }

@@ -168,8 +168,11 @@ impl TiedLinear {
 
     /// The weight, the encoder's bias and the decoder's, where there are any.
     pub fn parameters(&self) -> Parameters {
-        let biases = [("encoder bias", self.encoder.bias()), ("decoder bias", self.decoder.bias())];
-        Parameters::of(self.weight(), biases)
+        Parameters::given([
+            ("weight", Some(self.weight().matrix())),
+            ("encoder bias", self.encoder.bias()),
+            ("decoder bias", self.decoder.bias()),
+        ])
     }
 
     /// Encode and decode `input` X \[batch, inputs\] into the tape's matrices.

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::kernels::Weight;
 use crate::matrix::Matrix;
 
 /// One learnable matrix.
@@ -29,23 +28,14 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// The weight, then those of the named biases that are there.
-    pub(crate) fn of<const N: usize>(
-        weight: &Weight,
-        biases: [(&'static str, Option<&Matrix>); N],
+    /// Those of the named matrices that are there.
+    pub(crate) fn given<'a, N: Into<Cow<'static, str>>>(
+        named: impl IntoIterator<Item = (N, Option<&'a Matrix>)>,
     ) -> Self {
-        Self::named("weight", weight, biases)
-    }
-
-    /// The same with another name for the weight, and any matrices after it.
-    pub(crate) fn named<const N: usize>(
-        name: &'static str,
-        weight: &Weight,
-        biases: [(&'static str, Option<&Matrix>); N],
-    ) -> Self {
-        let parameter = |name: &'static str, matrix: &Matrix| Parameter::new(name, matrix.clone());
-        let biases = biases.into_iter().filter_map(|(name, bias)| Some(parameter(name, bias?)));
-        std::iter::once(parameter(name, weight.matrix())).chain(biases).collect()
+        let parameter = |(name, value): (N, Option<&Matrix>)| {
+            value.map(|value| Parameter::new(name, value.clone()))
+        };
+        named.into_iter().filter_map(parameter).collect()
     }
 
     /// Number of learnable values; a tied weight's count once.

@@ -67,10 +67,12 @@ impl UntiedLinear {
 
     /// Both weights, each with its bias where there is one.
     pub fn parameters(&self) -> Parameters {
-        let weight = ("decoder weight", Some(self.decoder.weight().matrix()));
-        let biases =
-            [("encoder bias", self.encoder.bias()), weight, ("decoder bias", self.decoder.bias())];
-        Parameters::named("encoder weight", self.encoder.weight(), biases)
+        Parameters::given([
+            ("encoder weight", Some(self.encoder.weight().matrix())),
+            ("encoder bias", self.encoder.bias()),
+            ("decoder weight", Some(self.decoder.weight().matrix())),
+            ("decoder bias", self.decoder.bias()),
+        ])
     }
 
     /// Bytes of GPU memory that the second weight takes; none where both halves hold one.

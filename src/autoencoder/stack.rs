@@ -6,7 +6,7 @@ use crate::init::Init;
 use crate::kernels::{Activation, Commands, Kernels};
 use crate::layer::{TiedLinear, TiedLinearOptions};
 use crate::matrix::{Matrix, expect_shape};
-use crate::parameters::{Parameter, Parameters};
+use crate::parameters::Parameters;
 
 /// What a [`TiedAutoencoder`] is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,19 +151,14 @@ impl TiedAutoencoder {
     /// All parameters, each once: `encoder.{i}.weight`, `encoder.{i}.bias` and `decoder.{i}.bias` of the
     /// layer with index i, where there are any.
     pub fn parameters(&self) -> Parameters {
-        let of_layer = |(index, layer): (usize, &TiedLinear)| {
-            let weight = Some(layer.weight().matrix());
-            let all = [
-                (format!("encoder.{index}.weight"), weight),
+        let layers = self.layers.iter().enumerate();
+        Parameters::given(layers.flat_map(|(index, layer)| {
+            [
+                (format!("encoder.{index}.weight"), Some(layer.weight().matrix())),
                 (format!("encoder.{index}.bias"), layer.encoder().bias()),
                 (format!("decoder.{index}.bias"), layer.decoder().bias()),
-            ];
-            let given = |(name, value): (String, Option<&Matrix>)| {
-                Some(Parameter::new(name, value?.clone()))
-            };
-            all.into_iter().filter_map(given).collect::<Vec<_>>()
-        };
-        self.layers.iter().enumerate().flat_map(of_layer).collect()
+            ]
+        }))
     }
 
     /// From `input` X₀ \[batch, inputs\] to `code` Xₙ \[batch, hidden\]. What lies between them is kept in

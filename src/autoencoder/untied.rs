@@ -2,8 +2,7 @@
 
 use super::stack::{TiedAutoencoder, expect_fitting, in_layer};
 use crate::error::Result;
-use crate::matrix::Matrix;
-use crate::parameters::{Parameter, Parameters};
+use crate::parameters::Parameters;
 use crate::untied::UntiedLinear;
 
 /// A stack of [`UntiedLinear`]s: what [`TiedAutoencoder::untie`] makes. The kernels train it with
@@ -52,20 +51,16 @@ impl UntiedAutoencoder {
     /// All parameters, each once: `encoder.{i}.weight`, `encoder.{i}.bias`, `decoder.{i}.weight` and
     /// `decoder.{i}.bias` of the layer with index i, where there are any.
     pub fn parameters(&self) -> Parameters {
-        let of_layer = |(index, layer): (usize, &UntiedLinear)| {
+        let layers = self.layers.iter().enumerate();
+        Parameters::given(layers.flat_map(|(index, layer)| {
             let (encoder, decoder) = (layer.encoder(), layer.decoder());
-            let all = [
+            [
                 (format!("encoder.{index}.weight"), Some(encoder.weight().matrix())),
                 (format!("encoder.{index}.bias"), encoder.bias()),
                 (format!("decoder.{index}.weight"), Some(decoder.weight().matrix())),
                 (format!("decoder.{index}.bias"), decoder.bias()),
-            ];
-            let given = |(name, value): (String, Option<&Matrix>)| {
-                Some(Parameter::new(name, value?.clone()))
-            };
-            all.into_iter().filter_map(given).collect::<Vec<_>>()
-        };
-        self.layers.iter().enumerate().flat_map(of_layer).collect()
+            ]
+        }))
     }
 
     /// Bytes of GPU memory that the second weights take.

@@ -225,7 +225,7 @@ impl Kernels {
     /// [`Error::TooManyParameters`] for more than three, [`Error::Incompatible`] for a state of
     /// another number of parameters, and as all kernels: see [`Kernels`].
     pub fn adam(&self, call: &AdamUpdate<'_>) -> Result<Commands> {
-        self.update(&SHADER, Which::All, call.parameters, call.state.both(), call.settings)
+        self.adam_without(&[], call)
     }
 
     /// The same for all but those that are frozen.

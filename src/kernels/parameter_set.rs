@@ -172,8 +172,8 @@ impl SetState {
 /// Which parameters of a set take a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which<'a> {
-    All,
-    /// All but those that are frozen, which stay as they are, their step counts too.
+    /// All but those that are frozen, which stay as they are, their step counts too; none is beyond
+    /// the end.
     Without(&'a [bool]),
     /// All but the first, which has been updated already; its step count rises all the same.
     AllButFirst,
@@ -214,7 +214,7 @@ impl Kernels {
         // A frozen parameter keeps its workgroups, which find nothing to do.
         let frozen = |index: usize| match which {
             Which::Without(frozen) => frozen.get(index).copied().unwrap_or(false),
-            _ => false,
+            Which::AllButFirst => false,
         };
         let trained = |index: usize| parameters.get(index).filter(|_| !frozen(index));
         let [a, b, c] = [0, 1, 2].map(trained);

@@ -148,8 +148,7 @@ impl Kernels {
     /// [`Error::TooManyParameters`] for more than three, [`Error::Incompatible`] for a state of
     /// another number of parameters, and as all kernels: see [`Kernels`].
     pub fn sgd(&self, call: &SgdUpdate<'_>) -> Result<Commands> {
-        let state = call.state.map(|state| &state.set);
-        self.update(&SHADER, Which::All, call.parameters, [state, None], call.settings)
+        self.sgd_without(&[], call)
     }
 
     /// The same for all but those that are frozen.
