@@ -17,14 +17,14 @@ use common::{
     property_config, random,
 };
 use proptest::prelude::*;
-use tied_linear::checkpoint::{Checkpoint, Dtype, Form, LayerKeys, StateDict};
+use tied_linear::checkpoint::{Checkpoint, Form, LayerKeys, StateDict};
 use tied_linear::headless::Gpu;
 use tied_linear::kernels::SgdSettings;
 use tied_linear::{
     Activation, AdamSettings, AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions,
-    Decoder, Encoder, Error, Gradients, Matrix, Noise, NoiseState, Optimizer, OptimizerSettings,
-    OptimizerState, TiedAutoencoder, TiedAutoencoderOptions, TiedLinear, TiedLinearOptions,
-    TrainingOptions, TrainingStep, Weight, wgpu,
+    Decoder, ElementType, Encoder, Error, Gradients, Matrix, Noise, NoiseState, Optimizer,
+    OptimizerSettings, OptimizerState, TiedAutoencoder, TiedAutoencoderOptions, TiedLinear,
+    TiedLinearOptions, TrainingOptions, TrainingStep, Weight, wgpu,
 };
 
 // Bytes.
@@ -104,7 +104,8 @@ fn the_bytes_are_those_of_the_format() {
     assert_eq!(data, floats(&[3.0, 1.0, 2.0]));
     // The data begins aligned, and the numbers of the largest types come first.
     assert_eq!((bytes.len() - data.len()) % 8, 0);
-    let mixed = checkpoint.with_dtype(Dtype::F16).unwrap().with_tensor("c", &[1], &[5.0]).unwrap();
+    let mixed =
+        checkpoint.with_dtype(ElementType::F16).unwrap().with_tensor("c", &[1], &[5.0]).unwrap();
     let bytes = mixed.to_bytes().unwrap();
     let (header, _) = split(&bytes);
     assert_eq!(header["c"]["data_offsets"], serde_json::json!([0, 4]));
@@ -347,19 +348,21 @@ fn a_narrower_type_is_rounded_to_the_nearest_and_ties_to_even() {
     let keys = ["weight", "optimizer.exp_avg.weight"];
     let put = |checkpoint: Checkpoint, key| checkpoint.with_tensor(key, &[17], &values).unwrap();
     let checkpoint = keys.into_iter().fold(Checkpoint::default(), put);
-    for (dtype, name) in [(Dtype::F32, "F32"), (Dtype::F16, "F16"), (Dtype::Bf16, "BF16")] {
+    for (dtype, name) in
+        [(ElementType::F32, "F32"), (ElementType::F16, "F16"), (ElementType::Bf16, "BF16")]
+    {
         let narrow = checkpoint.clone().with_dtype(dtype).unwrap();
         let bytes = narrow.to_bytes().unwrap();
-        let size = if dtype == Dtype::F32 { 4 } else { 2 };
+        let size = if dtype == ElementType::F32 { 4 } else { 2 };
         assert_eq!(split(&bytes).1.len(), 17 * (size + 4), "{dtype}");
         let back = Checkpoint::from_bytes(&bytes).unwrap();
         assert_eq!(back.dtype("weight").as_deref(), Some(name));
         let got = back.values("weight").unwrap();
         for (index, (&(value, f16, bf16), got)) in cases.iter().zip(&got).enumerate() {
             let want = match dtype {
-                Dtype::F16 => f16,
-                Dtype::Bf16 if index == 12 => round_bf16(value),
-                Dtype::Bf16 => bf16,
+                ElementType::F16 => f16,
+                ElementType::Bf16 if index == 12 => round_bf16(value),
+                ElementType::Bf16 => bf16,
                 _ => value,
             };
             assert_eq!(got.to_bits(), want.to_bits(), "{value:e} as {dtype}: {got:e}");
@@ -369,7 +372,7 @@ fn a_narrower_type_is_rounded_to_the_nearest_and_ties_to_even() {
         assert_eq!(back.dtype(keys[1]).as_deref(), Some("F32"));
         assert_eq!(bits(&back.values(keys[1]).unwrap()), bits(&values));
         // Rounding again changes nothing, and a wider type holds what the narrower one did.
-        let wide = back.with_dtype(dtype).unwrap().with_dtype(Dtype::F32).unwrap();
+        let wide = back.with_dtype(dtype).unwrap().with_dtype(ElementType::F32).unwrap();
         assert_eq!(bits(&wide.values("weight").unwrap()), bits(&got));
     }
 }
@@ -383,10 +386,10 @@ fn round_bf16(value: f32) -> f32 {
 #[test]
 fn a_number_that_a_type_cannot_hold_is_refused() {
     for (dtype, value) in [
-        (Dtype::F16, 65520.0),
-        (Dtype::F16, -1e9),
-        (Dtype::Bf16, f32::MAX),
-        (Dtype::Bf16, f32::MIN),
+        (ElementType::F16, 65520.0),
+        (ElementType::F16, -1e9),
+        (ElementType::Bf16, f32::MAX),
+        (ElementType::Bf16, f32::MIN),
     ] {
         let checkpoint = Checkpoint::default().with_tensor("w", &[2], &[1.0, value]).unwrap();
         match checkpoint.with_dtype(dtype) {
@@ -758,7 +761,9 @@ fn narrow_types_come_back_into_f32() {
         let keys = &LayerKeys::default();
         let layer = other(rig, [HIDDEN, INPUTS], [true; 2]);
         let checkpoint = read(rig, &layer.state_dict(keys));
-        for (dtype, precision) in [(Dtype::F32, 0.0), (Dtype::F16, 2e-3), (Dtype::Bf16, 1e-2)] {
+        for (dtype, precision) in
+            [(ElementType::F32, 0.0), (ElementType::F16, 2e-3), (ElementType::Bf16, 1e-2)]
+        {
             let narrow = checkpoint.clone().with_dtype(dtype).unwrap().to_bytes().unwrap();
             let narrow = Checkpoint::from_bytes(&narrow).unwrap();
             let twin = placed(rig, [HIDDEN, INPUTS], Place::Odd, [true; 2]).layer;

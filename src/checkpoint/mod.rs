@@ -81,8 +81,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use state::{Form, LayerKeys, StateDict, StateEntry};
-pub use tensor::Dtype;
 
+use crate::element::ElementType;
 use crate::error::{Error, Result};
 use format::{Header, Pairs, malformed};
 use state::OPTIMIZER;
@@ -278,7 +278,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`Error::KeyValue`] for a finite number that the type cannot hold, [`Error::File`].
-    pub fn with_dtype(mut self, dtype: Dtype) -> Result<Self> {
+    pub fn with_dtype(mut self, dtype: ElementType) -> Result<Self> {
         for (key, tensor) in &mut self.tensors {
             if !key.starts_with(OPTIMIZER) {
                 *tensor = tensor.with_dtype(key, dtype)?;

@@ -1,54 +1,28 @@
 //! A tensor of a checkpoint: its type, its shape, and where its bytes are.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use half::{bf16, f16};
 
 use super::file::Region;
 use super::format::malformed;
+use crate::element::ElementType;
 use crate::error::{Error, Result};
 
-/// The number format of a checkpoint's weights and biases.
-///
-/// It says nothing of the matrices on the GPU ([`ElementType`](crate::ElementType)): values pass
-/// through f32 on their way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Dtype {
-    /// IEEE 754 binary32.
-    #[default]
-    F32,
-    /// IEEE 754 binary16.
-    F16,
-    /// bfloat16: the upper half of binary32.
-    Bf16,
-}
+/// The types that weights and biases may have, in words.
+const FLOATS: &str = "f32, f16 or bf16";
 
-impl Dtype {
-    const FLOATS: &'static str = "f32, f16 or bf16";
-
-    fn stored(self) -> safetensors::Dtype {
-        match self {
-            Self::F32 => safetensors::Dtype::F32,
-            Self::F16 => safetensors::Dtype::F16,
-            Self::Bf16 => safetensors::Dtype::BF16,
-        }
-    }
-
-    fn of(stored: safetensors::Dtype) -> Option<Self> {
-        [Self::F32, Self::F16, Self::Bf16].into_iter().find(|dtype| dtype.stored() == stored)
+/// An element type in the words of safetensors.
+fn stored(element: ElementType) -> safetensors::Dtype {
+    match element {
+        ElementType::F32 => safetensors::Dtype::F32,
+        ElementType::F16 => safetensors::Dtype::F16,
+        ElementType::Bf16 => safetensors::Dtype::BF16,
     }
 }
 
-impl fmt::Display for Dtype {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        })
-    }
+fn element_of(dtype: safetensors::Dtype) -> Option<ElementType> {
+    ElementType::ALL.into_iter().find(|element| stored(*element) == dtype)
 }
 
 /// One tensor.
@@ -113,22 +87,22 @@ impl Tensor {
     }
 
     /// Passes if the tensor holds numbers that [`Tensor::values`] gives.
-    pub(super) fn expect_values(&self, key: &str) -> Result<Dtype> {
-        Dtype::of(self.dtype).ok_or_else(|| Error::KeyType {
+    pub(super) fn expect_values(&self, key: &str) -> Result<ElementType> {
+        element_of(self.dtype).ok_or_else(|| Error::KeyType {
             key: key.into(),
-            expected: Dtype::FLOATS,
+            expected: FLOATS,
             given: self.dtype.to_string(),
         })
     }
 
     /// The elements, row by row; f16 and bf16 widened, which is exact.
     pub(super) fn values(&self, key: &str) -> Result<Vec<f32>> {
-        let dtype = self.expect_values(key)?;
+        let element = self.expect_values(key)?;
         let bytes = self.bytes()?;
-        Ok(match dtype {
-            Dtype::F32 => each(&bytes, f32::from_le_bytes),
-            Dtype::F16 => each(&bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            Dtype::Bf16 => each(&bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        Ok(match element {
+            ElementType::F32 => each(&bytes, f32::from_le_bytes),
+            ElementType::F16 => each(&bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            ElementType::Bf16 => each(&bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
         })
     }
 
@@ -163,34 +137,25 @@ impl Tensor {
 
     /// The same tensor in another type, if it holds f32, f16 or bf16: rounded to the nearest, ties to
     /// even.
-    pub(super) fn with_dtype(&self, key: &str, dtype: Dtype) -> Result<Self> {
-        if Dtype::of(self.dtype).is_none_or(|own| own == dtype) {
+    pub(super) fn with_dtype(&self, key: &str, element: ElementType) -> Result<Self> {
+        if element_of(self.dtype).is_none_or(|own| own == element) {
             return Ok(self.clone());
         }
         let values = self.values(key)?;
-        let narrowed = |value: &f32| match dtype {
-            Dtype::F32 => *value,
-            Dtype::F16 => f16::from_f32(*value).to_f32(),
-            Dtype::Bf16 => bf16::from_f32(*value).to_f32(),
-        };
-        let lost = |value: &&f32| value.is_finite() && !narrowed(value).is_finite();
-        if let Some(value) = values.iter().find(lost) {
-            let expected = match dtype {
-                Dtype::F16 => "numbers that f16 can hold, up to 65504,",
+        if let Some(value) = values.iter().find(|value| element.overflows(**value)) {
+            let expected = match element {
+                ElementType::F16 => "numbers that f16 can hold, up to 65504,",
                 _ => "numbers that the type can hold",
             };
             return Err(Error::KeyValue { key: key.into(), expected, given: (*value).into() });
         }
-        let bytes = match dtype {
-            Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Dtype::F16 => {
-                values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect()
-            }
-            Dtype::Bf16 => {
-                values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect()
-            }
+        let values = values.into_iter();
+        let bytes = match element {
+            ElementType::F32 => values.flat_map(f32::to_le_bytes).collect(),
+            ElementType::F16 => values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect(),
+            ElementType::Bf16 => values.flat_map(|v| bf16::from_f32(v).to_le_bytes()).collect(),
         };
-        Ok(Self::new(dtype.stored(), self.shape.clone(), Data::Memory(bytes)))
+        Ok(Self::new(stored(element), self.shape.clone(), Data::Memory(bytes)))
     }
 }
 

@@ -172,8 +172,8 @@ impl SetState {
 /// Which parameters of a set take a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which<'a> {
-    /// All but those that are frozen, which stay as they are, their step counts too; none is beyond
-    /// the end.
+    /// All but those that are frozen, which stay as they are, their step counts too; an
+    /// empty list freezes none.
     Without(&'a [bool]),
     /// All but the first, which has been updated already; its step count rises all the same.
     AllButFirst,
