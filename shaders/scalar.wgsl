@@ -26,21 +26,3 @@ fn quad(word: Word) -> vec4<f32> {
 fn word(values: vec4<f32>) -> Word {
     return values.x;
 }
-
-// Of mixed.wgsl. Here every element is f32, and none of this is ever run.
-struct Pair {
-    low: Word,
-    high: Word,
-}
-
-fn unpacked(low: Word, high: Word, element: u32) -> vec4<f32> {
-    return quad(low);
-}
-
-fn packed(values: vec4<f32>, element: u32) -> Pair {
-    return Pair(word(values), word(values));
-}
-
-fn merged(before: Word, after: Word) -> Word {
-    return after;
-}

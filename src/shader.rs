@@ -28,6 +28,7 @@ sources! {
     SCALAR = "scalar.wgsl";
     VECTOR = "vector.wgsl";
     MIXED = "mixed.wgsl";
+    UNMIXED = "unmixed.wgsl";
     MATRIX = "matrix.wgsl";
     ACTIVATION = "activation.wgsl";
     LOSS = "loss.wgsl";
@@ -91,11 +92,11 @@ impl Width {
         }
     }
 
-    const fn source(self) -> Source {
+    const fn sources(self) -> &'static [Source] {
         match self {
-            Self::Scalar => SCALAR,
-            Self::Vector => VECTOR,
-            Self::Mixed => MIXED,
+            Self::Scalar => &[SCALAR, UNMIXED],
+            Self::Vector => &[VECTOR, UNMIXED],
+            Self::Mixed => &[MIXED],
         }
     }
 }
@@ -244,12 +245,7 @@ impl Shader {
 
     /// The complete WGSL for one width and form.
     pub fn source(&self, width: Width, form: &Form) -> String {
-        let files = form
-            .sources
-            .iter()
-            .copied()
-            .chain([width.source()])
-            .chain(self.sources.iter().copied());
+        let files = form.sources.iter().chain(width.sources()).chain(self.sources);
         files.map(|source| source.text).collect::<Vec<_>>().join("\n")
     }
 

@@ -1,0 +1,23 @@
+// unmixed.wgsl — put in front, after scalar.wgsl or vector.wgsl: every element is f32.
+//
+// Stands for what mixed.wgsl has for 16-bit elements, in branches on constants that are never taken.
+//
+// Needs scalar.wgsl or vector.wgsl before it.
+// Tests: every numeric test; shaders.rs.
+
+struct Pair {
+    low: Word,
+    high: Word,
+}
+
+fn unpacked(low: Word, high: Word, element: u32) -> vec4<f32> {
+    return quad(low);
+}
+
+fn packed(values: vec4<f32>, element: u32) -> Pair {
+    return Pair(word(values), word(values));
+}
+
+fn merged(before: Word, after: Word) -> Word {
+    return after;
+}
