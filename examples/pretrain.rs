@@ -6,6 +6,10 @@
 //! "Greedy layer-wise training of deep networks" (NIPS 2006): each layer learns to give back what the
 //! layers before it make of the images. `-- --help` lists the options.
 
+#[path = "shared/arguments.rs"]
+mod arguments;
+#[path = "shared/batches.rs"]
+mod batches;
 #[path = "shared/command.rs"]
 mod command;
 #[allow(dead_code)]
@@ -15,6 +19,8 @@ mod data;
 use std::error::Error;
 use std::process::ExitCode;
 
+use arguments::learning_rate;
+use batches::Batches;
 use clap::Parser;
 use clap::builder::RangedI64ValueParser;
 use rand::SeedableRng;
@@ -56,13 +62,6 @@ struct Options {
 
 fn length() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=65_536)
-}
-
-fn learning_rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
-        _ => Err("a number above 0 is expected".into()),
-    }
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -147,7 +146,7 @@ impl Run<'_> {
         samples: &[f32],
         epochs: u32,
         masking: Option<f64>,
-    ) -> Result<Vec<f64>, tied_linear::Error> {
+    ) -> Result<Vec<f64>, Box<dyn Error>> {
         let Self { gpu, options } = self;
         let width = stack.inputs() as usize;
         let count = samples.len() / width;
@@ -157,46 +156,21 @@ impl Run<'_> {
         let optimizer = Optimizer::new(kernels, &stack.parameters(), settings)?;
         let gradients = AutoencoderGradients::new(stack)?;
         let state = NoiseState::new(kernels, batch as u32, width as u32, options.seed)?;
-        let step = |rows: usize| {
-            let input = kernels.zeros("samples", rows as u32, width as u32)?;
+        let step = |input: &Matrix| {
             let mut options = AutoencoderStepOptions::default();
             if let Some(probability) = masking {
                 options = options.with_noise(Noise::Masking { probability }, &state);
             }
-            let step =
-                AutoencoderStep::new(stack, &optimizer, &gradients, &input, &input, &options)?;
-            Ok::<_, tied_linear::Error>((input, step))
+            AutoencoderStep::new(stack, &optimizer, &gradients, input, input, &options)
         };
-        // Where the samples do not divide into whole batches, a smaller step takes the rest.
-        let mut steps = vec![step(batch)?];
-        if !count.is_multiple_of(batch) {
-            steps.push(step(count % batch)?);
-        }
-        let in_epoch = count.div_ceil(batch);
-        let losses = kernels.zeros("losses", 1, in_epoch as u32)?;
+        let batches = Batches::new(gpu, stack, samples, batch, step)?;
 
         let mut order: Vec<usize> = (0..count).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
         let mut means = Vec::new();
         for _ in 0..epochs {
             order.shuffle(&mut rng);
-            for (index, chosen) in (0..).zip(order.chunks(batch)) {
-                let (input, step) = &steps[usize::from(chosen.len() != batch)];
-                let rows = chosen.iter().flat_map(|at| &samples[at * width..(at + 1) * width]);
-                let rows: Vec<f32> = rows.copied().collect();
-                input.write(&gpu.device, &gpu.queue, &rows)?;
-                let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                step.record(&mut encoder.begin_compute_pass(&Default::default()));
-                encoder.copy_buffer_to_buffer(
-                    step.loss().buffer(),
-                    0,
-                    losses.buffer(),
-                    index * 4,
-                    4,
-                );
-                gpu.queue.submit([encoder.finish()]);
-            }
-            let of_steps = losses.read_blocking(&gpu.device, &gpu.queue)?;
+            let of_steps = batches.epoch(&order, |_| Ok(()), |_, _| Ok(()))?;
             let sizes = order.chunks(batch).map(<[usize]>::len);
             let sum = of_steps.iter().zip(sizes).map(|(loss, size)| f64::from(*loss) * size as f64);
             means.push(sum.sum::<f64>() / count as f64);

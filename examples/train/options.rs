@@ -9,6 +9,8 @@ use clap::Parser;
 use tied_linear::checkpoint::Checkpoint;
 use tied_linear::{Activation, Loss, Noise, TiedAutoencoderOptions};
 
+use super::arguments::learning_rate;
+
 /// Trains a tied autoencoder on images: each weight is used to encode and, transposed, to decode.
 ///
 /// With --resume, what is not given is taken from the file, and what is given must agree with it.
@@ -75,13 +77,6 @@ pub struct Options {
     /// reaches, also where no terminal shows the progress
     #[arg(long)]
     pub ceiling: bool,
-}
-
-fn learning_rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
-        _ => Err("a number above 0 is expected".into()),
-    }
 }
 
 /// Lengths from the pixels to the code.

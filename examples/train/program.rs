@@ -1,5 +1,9 @@
 //! What the example `train` does, apart from `main`, so that a test can call it.
 
+#[path = "../shared/arguments.rs"]
+mod arguments;
+#[path = "../shared/batches.rs"]
+mod batches;
 pub mod data;
 #[path = "../shared/fma.rs"]
 mod fma;

@@ -13,6 +13,7 @@ use tied_linear::{
     NoiseState, Optimizer, TiedAutoencoder, wgpu,
 };
 
+use super::batches::Batches;
 use super::options::{Options, Settings};
 use super::progress::Progress;
 use super::saved;
@@ -31,12 +32,6 @@ pub struct Training<'a> {
     pub fingerprint: (String, String),
     pub settings: &'a Settings,
     pub options: &'a Options,
-}
-
-/// A training step and the matrix that its images are written to.
-struct Step {
-    input: Matrix,
-    step: AutoencoderStep,
 }
 
 impl Training<'_> {
@@ -64,14 +59,9 @@ impl Training<'_> {
             None => (0, Vec::new()),
         };
 
-        // Where the images do not divide into whole batches, a smaller step takes the rest.
         let gradients = AutoencoderGradients::new(stack)?;
-        let sizes =
-            if count.is_multiple_of(batch) { vec![batch] } else { vec![batch, count % batch] };
-        let step = |rows: &usize| self.step(&optimizer, &gradients, noise.as_ref(), *rows);
-        let steps = sizes.iter().map(step).collect::<Result<Vec<_>, _>>()?;
-        // The losses of an epoch stay on the GPU until it ends.
-        let epoch_losses = kernels.zeros("epoch losses", 1, in_epoch as u32)?;
+        let step = |input: &Matrix| self.step(&optimizer, &gradients, noise.as_ref(), input);
+        let batches = Batches::new(gpu, stack, self.pixels, batch, step)?;
 
         let epochs = settings.epochs;
         let stop = options.stop.unwrap_or(epochs);
@@ -81,26 +71,22 @@ impl Training<'_> {
         for epoch in done..stop {
             let order = order(count, settings.seed, epoch);
             let mut submitted = Vec::with_capacity(in_epoch);
-            for (index, chosen) in order.chunks(batch).enumerate() {
+            let before = |index: usize| {
                 let at = f64::from(epoch) * in_epoch as f64 + index as f64;
                 let cosine = (std::f64::consts::PI * at / all_steps).cos();
                 let rate = settings.lr * 0.5 * (1.0 + cosine);
-                optimizer.set_learning_rate(&gpu.device, &gpu.queue, rate)?;
-                let Step { input, step } = &steps[usize::from(chosen.len() != batch)];
-                input.write(&gpu.device, &gpu.queue, &self.rows(chosen))?;
-                let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                step.record(&mut encoder.begin_compute_pass(&Default::default()));
-                let place = 4 * index as u64;
-                let loss = step.loss().buffer();
-                encoder.copy_buffer_to_buffer(loss, 0, epoch_losses.buffer(), place, 4);
-                submitted.push(gpu.queue.submit([encoder.finish()]));
+                Ok(optimizer.set_learning_rate(&gpu.device, &gpu.queue, rate)?)
+            };
+            let after = |index: usize, submission: wgpu::SubmissionIndex| {
+                submitted.push(submission);
                 if let Some(before) = index.checked_sub(AHEAD) {
                     let submission_index = Some(submitted[before].clone());
                     gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: None })?;
                     progress.images(batch);
                 }
-            }
-            losses.extend(epoch_losses.read_blocking(&gpu.device, &gpu.queue)?);
+                Ok(())
+            };
+            losses.extend(batches.epoch(&order, before, after)?);
             progress.images(count - in_epoch.saturating_sub(AHEAD) * batch);
             let done = epoch + 1;
             progress.epoch(done, losses.last());
@@ -125,25 +111,13 @@ impl Training<'_> {
         optimizer: &Optimizer,
         gradients: &AutoencoderGradients,
         noise: Option<&NoiseState>,
-        rows: usize,
-    ) -> Result<Step, tied_linear::Error> {
+        input: &Matrix,
+    ) -> Result<AutoencoderStep, tied_linear::Error> {
         let mut options = AutoencoderStepOptions::default().with_loss(self.settings.loss.loss());
         if let (Some(noise), Some(state)) = (self.settings.noise.0, noise) {
             options = options.with_noise(noise, state);
         }
-        let input = self.kernels.zeros("images", rows as u32, self.stack.inputs())?;
-        let step =
-            AutoencoderStep::new(self.stack, optimizer, gradients, &input, &input, &options)?;
-        Ok(Step { input, step })
-    }
-
-    fn rows(&self, chosen: &[usize]) -> Vec<f32> {
-        let width = self.width();
-        let mut rows = Vec::with_capacity(chosen.len() * width);
-        for image in chosen {
-            rows.extend_from_slice(&self.pixels[image * width..(image + 1) * width]);
-        }
-        rows
+        AutoencoderStep::new(self.stack, optimizer, gradients, input, input, &options)
     }
 }
 
