@@ -7,11 +7,12 @@
 // its own copy, a unit of the state behind the first moments, which its first invocation alone reads and raises. No two
 // invocations touch one copy, so the count needs neither an atomic nor a dispatch of its own.
 //
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, parameter_set.wgsl and adam_rule.wgsl before it.
-// Tests: adam.rs, training.rs, known_answers.rs.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, value.wgsl, scale.wgsl, parameter_set.wgsl and
+// adam_rule.wgsl before it.
+// Tests: adam.rs, training.rs, known_answers.rs, mixed_precision.rs.
 
 @group(0) @binding(1) var<uniform> settings: AdamSettings;
-@group(0) @binding(9) var<storage, read_write> second_moments: array<vec4<u32>>;
+@group(0) @binding(10) var<storage, read_write> second_moments: array<vec4<u32>>;
 
 // 1 − β₁ᵗ and 1 − β₂ᵗ, for the whole workgroup.
 var<workgroup> corrections: vec2<f32>;
@@ -19,7 +20,7 @@ var<workgroup> corrections: vec2<f32>;
 @compute @workgroup_size(256)
 fn adam(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let group = id.y * parameters.groups_wide + id.x;
-    if group >= parameters.end_2 {
+    if group >= parameters.end_2 || skipped() {
         return;
     }
     if frozen(group) {
@@ -47,5 +48,5 @@ fn adam(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     let new_quad = adam_step(settings, corrections, old, quads.gradient);
     store_moment(unit, new_quad.first_moment);
     second_moments[unit] = bitcast<vec4<u32>>(new_quad.second_moment);
-    store_value(share, new_quad.value);
+    store(share, new_quad.value);
 }

@@ -10,8 +10,8 @@
 // moments in unit `index` of the state and of the second moments, and its workgroup's count in unit
 // units + index/256 of the state (parameter_set.wgsl).
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, product.wgsl, a strategy's files, weight_gradient.wgsl
-// and adam_rule.wgsl before it.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, product.wgsl, a strategy's files,
+// weight_gradient.wgsl, value.wgsl and adam_rule.wgsl before it.
 // Tests: backward_adam.rs, training.rs.
 
 struct Parameters {
@@ -20,6 +20,7 @@ struct Parameters {
     code_delta: View,
     input: View,
     value: View,
+    copy: View,
     product: Product,
     units: u32,
     padding_0: u32,
@@ -40,29 +41,12 @@ struct Parameters {
 
 struct Terms {
     value: View,
+    copy: View,
     units: u32,
 }
 
 fn terms_of(column: u32) -> Terms {
-    return Terms(parameters.value, parameters.units);
-}
-
-fn value_at(at: vec4<u32>) -> vec4<f32> {
-    if WIDTH == 4u {
-        return quad(value[at.x]);
-    }
-    return vec4<f32>(first(value[at.x]), first(value[at.y]), first(value[at.z]), first(value[at.w]));
-}
-
-fn store_value(view: View, row: u32, column: u32, values: vec4<f32>) {
-    let at = place(view, row, column);
-    value[at.x] = word(values);
-    if WIDTH == 1u {
-        let within = inside(view, row, column);
-        if within.y { value[at.y] = word(values.yyyy); }
-        if within.z { value[at.z] = word(values.zzzz); }
-        if within.w { value[at.w] = word(values.wwww); }
-    }
+    return Terms(parameters.value, parameters.copy, parameters.units);
 }
 
 fn finish(row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
@@ -71,11 +55,11 @@ fn finish(row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
     let step = state[terms.units + index / 256u].x + 1u;
     let first_moment = bitcast<vec4<f32>>(state[index]);
     let second_moment = bitcast<vec4<f32>>(second_moments[index]);
-    let old = AdamQuad(value_at(place(terms.value, row, column)), first_moment, second_moment);
+    let old = AdamQuad(value_at(terms.value, row, column), first_moment, second_moment);
     let new_quad = adam_step(settings, adam_corrections(settings, step), old, sum);
     state[index] = bitcast<vec4<u32>>(new_quad.first_moment);
     second_moments[index] = bitcast<vec4<u32>>(new_quad.second_moment);
-    store_value(terms.value, row, column, new_quad.value);
+    store_value(terms.value, terms.copy, row, column, new_quad.value);
 }
 
 @compute @workgroup_size(INVOCATIONS)

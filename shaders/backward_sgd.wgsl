@@ -8,8 +8,8 @@
 // The weight is the first parameter of its set, so the quad that is `index`-th row by row has its
 // velocity in unit `index` of the state (parameter_set.wgsl). Without momentum there is no state.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, product.wgsl, a strategy's files, weight_gradient.wgsl
-// and sgd_rule.wgsl before it.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, product.wgsl, a strategy's files,
+// weight_gradient.wgsl, value.wgsl and sgd_rule.wgsl before it.
 // Tests: backward_sgd.rs, training.rs.
 
 struct Parameters {
@@ -18,6 +18,7 @@ struct Parameters {
     code_delta: View,
     input: View,
     value: View,
+    copy: View,
     product: Product,
     has_momentum: u32,
     padding_0: u32,
@@ -37,29 +38,12 @@ struct Parameters {
 
 struct Terms {
     value: View,
+    copy: View,
     has_momentum: bool,
 }
 
 fn terms_of(column: u32) -> Terms {
-    return Terms(parameters.value, parameters.has_momentum != 0u);
-}
-
-fn value_at(at: vec4<u32>) -> vec4<f32> {
-    if WIDTH == 4u {
-        return quad(value[at.x]);
-    }
-    return vec4<f32>(first(value[at.x]), first(value[at.y]), first(value[at.z]), first(value[at.w]));
-}
-
-fn store_value(view: View, row: u32, column: u32, values: vec4<f32>) {
-    let at = place(view, row, column);
-    value[at.x] = word(values);
-    if WIDTH == 1u {
-        let within = inside(view, row, column);
-        if within.y { value[at.y] = word(values.yyyy); }
-        if within.z { value[at.z] = word(values.zzzz); }
-        if within.w { value[at.w] = word(values.wwww); }
-    }
+    return Terms(parameters.value, parameters.copy, parameters.has_momentum != 0u);
 }
 
 fn finish(row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
@@ -70,12 +54,12 @@ fn finish(row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
     if has_momentum {
         velocity = bitcast<vec4<f32>>(state[index]);
     }
-    let old = SgdQuad(value_at(place(terms.value, row, column)), velocity);
+    let old = SgdQuad(value_at(terms.value, row, column), velocity);
     let new_quad = sgd_step(settings, has_momentum, old, sum);
     if has_momentum {
         state[index] = bitcast<vec4<u32>>(new_quad.velocity);
     }
-    store_value(terms.value, row, column, new_quad.value);
+    store_value(terms.value, terms.copy, row, column, new_quad.value);
 }
 
 @compute @workgroup_size(INVOCATIONS)

@@ -5,7 +5,8 @@
 //   EPILOGUE SLOPE      output = (sum + extra)·f′(saved)
 //   EPILOGUE SQUARED_ERROR, CROSS_ENTROPY
 //                       y = f(sum + bias); output = scale·ℓ′(y, extra)·f′, and the values ℓ(y, extra)
-//                       that an invocation comes by, added up, in scratch[losses + invocation]
+//                       that an invocation comes by, added up, in scratch[losses + invocation]. `scale` is
+//                       the reduction's times the loss's (scale.wgsl)
 //
 // The first is the forward pass. The second turns the same product into a gradient: with
 // encode.wgsl, dZ = (dA·Wᵀ + extra) ⊙ f′; with decode.wgsl and no activation, dX = dZ·W. The others
@@ -18,8 +19,8 @@
 // have a view of no rows. The bias is f32; each of the others may be f16 or bf16 (mixed.wgsl), and every
 // sum is f32.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl, product.wgsl and a
-// strategy's files before it.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl, scale.wgsl,
+// product.wgsl and a strategy's files before it.
 // Tests: encode.rs, decode.rs, training.rs.
 
 const ACTIVATE: u32 = 0u;
@@ -65,6 +66,7 @@ struct Parameters {
 @group(1) @binding(5) var<storage, read_write> output: array<Word>;
 @group(1) @binding(6) var<storage, read_write> preactivation: array<Word>;
 @group(1) @binding(7) var<storage, read_write> scratch: array<vec4<f32>>;
+@group(1) @binding(8) var<uniform> loss_scale: Scale;
 
 // The quad whose words lie at `at`; with 16-byte words all four are the same one.
 fn weight_at(at: vec4<u32>) -> vec4<f32> {
@@ -261,7 +263,8 @@ fn finish(row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
         delta = cross_entropy_slope(y, wanted);
     }
     measured += kept(terms.output, row, column, value);
-    store_output(terms.output, row, column, terms.scale * delta * slope(saved_by(z, y)));
+    let scale = terms.scale * loss_scale.scale;
+    store_output(terms.output, row, column, scale * delta * slope(saved_by(z, y)));
 }
 
 fn close(invocation: u32) {

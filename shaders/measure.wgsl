@@ -1,16 +1,17 @@
 // measure.wgsl — put in front: what the kernels of the losses share, all but the formula.
 //
-//   value = scale·Σ ℓ(prediction, target)      delta = scale·ℓ′(prediction, target) ⊙ g′(saved)
+//   value = scale·Σ ℓ(prediction, target)      delta = scale·s·ℓ′(prediction, target) ⊙ g′(saved)
 //
 // ℓ and ℓ′ are `loss_value` and `loss_slope` of the kernel's own file, from loss.wgsl; ℓ′ is the
-// derivative by the prediction. `scale` is 1 for the reduction sum and 1/(rows·columns) for mean. With an activation
+// derivative by the prediction. `scale` is 1 for the reduction sum and 1/(rows·columns) for mean, s the
+// loss's scale (scale.wgsl). With an activation
 // the gradient goes straight on to the pre-activation, so that no kernel of its own is needed.
 //
 // A workgroup of 256 invocations takes quads group·256+local, then on by the whole grid; its values
 // are added in a tree of fixed shape into partials[group] (unscaled), which column_sums.wgsl adds up
 // and scales. There are at most 1,024 workgroups.
 //
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, activation.wgsl and loss.wgsl before it.
+// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl and scale.wgsl before it.
 // Tests: squared_error.rs, cross_entropy.rs.
 
 struct Parameters {
@@ -30,6 +31,7 @@ struct Parameters {
 @group(0) @binding(3) var<storage, read> saved: array<Word>;
 @group(0) @binding(4) var<storage, read_write> delta: array<Word>;
 @group(0) @binding(5) var<storage, read_write> partials: array<f32>;
+@group(0) @binding(6) var<uniform> loss_scale: Scale;
 
 var<workgroup> partial: array<f32, 256>;
 
@@ -89,7 +91,7 @@ fn measure(group: u32, local: u32) {
         let t = target_quad(row, column);
         value += kept(parameters.prediction, row, column, loss_value(p, t));
         if present(parameters.delta) {
-            var gradient = parameters.scale * loss_slope(p, t);
+            var gradient = parameters.scale * loss_scale.scale * loss_slope(p, t);
             if ACTIVATION != IDENTITY {
                 gradient *= slope(saved_quad(row, column));
             }

@@ -67,6 +67,12 @@ fn unpacked(low: Word, high: Word, element: u32) -> vec4<f32> {
     return half_values(vec4<u32>(low & 0xffffu, low >> 16u, high & 0xffffu, high >> 16u));
 }
 
+// Of the two values in a u32, the one with this index.
+fn half_of(bits: u32, index: u32, element: u32) -> f32 {
+    let pair = unpacked(bits, bits, element);
+    return select(pair.x, pair.y, index != 0u);
+}
+
 // The bits of f16, from those of a magnitude in f32. Below 2⁻¹⁴ a value is a number of 2⁻²⁴.
 fn half_bits(magnitude: vec4<u32>) -> vec4<u32> {
     let odd = (magnitude >> vec4<u32>(13u)) & vec4<u32>(1u);

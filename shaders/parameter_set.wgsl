@@ -9,7 +9,11 @@
 // Three values, three gradients and one or two buffers of state are up to eight storage buffers; WebGPU
 // promises eight.
 // Parameter 0 alone is bound in words and decides between scalar.wgsl and vector.wgsl, the others are
-// bound as single values in both: an odd bias leaves the weight its 16-byte words.
+// bound as single values in both: an odd bias leaves the weight its 16-byte words. It alone may have a
+// working copy (value.wgsl). A gradient may be f16 or bf16 (mixed.wgsl); the values are f32.
+//
+// Every gradient is that of a loss times a scale, which is taken out again here; where the scale's kernel
+// found one of them not finite, nothing is updated (scale.wgsl).
 //
 // The state is the optimizer's own buffer, in units of 16 bytes. They are integers, so that no step
 // count passes through a float. Unit 256·group + local is the invocation's quad of the first moment, or
@@ -17,8 +21,13 @@
 // second moment has a buffer of its own, so that neither exceeds a binding before the weight does. What
 // a parameter's last workgroup has left over is never touched.
 //
-// Needs scalar.wgsl or vector.wgsl and matrix.wgsl before it.
-// Tests: sgd.rs, adam.rs, autoencoder.rs.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, value.wgsl and scale.wgsl before it.
+// Tests: sgd.rs, adam.rs, autoencoder.rs, mixed_precision.rs.
+
+// The gradients' elements: F32, F16 or BF16.
+override GRADIENT_0_ELEMENT: u32 = 0u;
+override GRADIENT_1_ELEMENT: u32 = 0u;
+override GRADIENT_2_ELEMENT: u32 = 0u;
 
 struct Parameters {
     gradient_0: View,
@@ -27,6 +36,8 @@ struct Parameters {
     value_0: View,
     value_1: View,
     value_2: View,
+    // Of value_0.
+    copy: View,
     state: View,
     groups_wide: u32,
     // One past each parameter's last workgroup; the last one is the number of all.
@@ -36,13 +47,14 @@ struct Parameters {
 }
 
 @group(0) @binding(0) var<uniform> parameters: Parameters;
-@group(0) @binding(2) var<storage, read> gradient_0: array<Word>;
-@group(0) @binding(3) var<storage, read> gradient_1: array<f32>;
-@group(0) @binding(4) var<storage, read> gradient_2: array<f32>;
-@group(0) @binding(5) var<storage, read_write> value_0: array<Word>;
-@group(0) @binding(6) var<storage, read_write> value_1: array<f32>;
-@group(0) @binding(7) var<storage, read_write> value_2: array<f32>;
-@group(0) @binding(8) var<storage, read_write> state: array<vec4<u32>>;
+@group(0) @binding(2) var<uniform> loss_scale: Scale;
+@group(0) @binding(3) var<storage, read> gradient_0: array<Word>;
+@group(0) @binding(4) var<storage, read> gradient_1: array<u32>;
+@group(0) @binding(5) var<storage, read> gradient_2: array<u32>;
+@group(0) @binding(6) var<storage, read_write> value: array<Word>;
+@group(0) @binding(7) var<storage, read_write> value_1: array<f32>;
+@group(0) @binding(8) var<storage, read_write> value_2: array<f32>;
+@group(0) @binding(9) var<storage, read_write> state: array<vec4<u32>>;
 
 // The quad that an invocation takes.
 struct Share {
@@ -99,46 +111,65 @@ fn single_place(view: View, share: Share) -> u32 {
     return view.offset + share.row * view.row_stride + share.column;
 }
 
+fn gradient_0_at(at: vec4<u32>) -> vec4<f32> {
+    if WIDTH == 4u {
+        return quad(gradient_0[at.x]);
+    }
+    if GRADIENT_0_ELEMENT != F32 {
+        return unpacked(gradient_0[at.x / 2u], gradient_0[at.z / 2u], GRADIENT_0_ELEMENT);
+    }
+    return vec4<f32>(first(gradient_0[at.x]), first(gradient_0[at.y]), first(gradient_0[at.z]), first(gradient_0[at.w]));
+}
+
+fn gradient_1_at(at: u32) -> f32 {
+    if GRADIENT_1_ELEMENT != F32 {
+        return half_of(gradient_1[at / 2u], at % 2u, GRADIENT_1_ELEMENT);
+    }
+    return bitcast<f32>(gradient_1[at]);
+}
+
+fn gradient_2_at(at: u32) -> f32 {
+    if GRADIENT_2_ELEMENT != F32 {
+        return half_of(gradient_2[at / 2u], at % 2u, GRADIENT_2_ELEMENT);
+    }
+    return bitcast<f32>(gradient_2[at]);
+}
+
+// Whether this step is left out.
+fn skipped() -> bool {
+    return loss_scale.inverse == 0.0;
+}
+
 // The share must have a value.
 fn quads_of(share: Share) -> Quads {
     var quads = Quads();
     if share.parameter == 0u {
-        let v = place(parameters.value_0, share.row, share.column);
-        let g = place(parameters.gradient_0, share.row, share.column);
-        if WIDTH == 4u {
-            return Quads(quad(value_0[v.x]), quad(gradient_0[g.x]));
-        }
-        quads.value = vec4<f32>(first(value_0[v.x]), first(value_0[v.y]), first(value_0[v.z]), first(value_0[v.w]));
-        quads.gradient = vec4<f32>(first(gradient_0[g.x]), first(gradient_0[g.y]), first(gradient_0[g.z]), first(gradient_0[g.w]));
+        quads.value = value_at(parameters.value_0, share.row, share.column);
+        quads.gradient = gradient_0_at(place(parameters.gradient_0, share.row, share.column));
     } else if share.parameter == 1u {
         let v = single_place(parameters.value_1, share);
         let g = single_place(parameters.gradient_1, share);
         // From the last value to the first: each moves those before it on.
         for (var i = share.count; i > 0u; i--) {
             quads.value = vec4<f32>(value_1[v + i - 1u], quads.value.xyz);
-            quads.gradient = vec4<f32>(gradient_1[g + i - 1u], quads.gradient.xyz);
+            quads.gradient = vec4<f32>(gradient_1_at(g + i - 1u), quads.gradient.xyz);
         }
     } else {
         let v = single_place(parameters.value_2, share);
         let g = single_place(parameters.gradient_2, share);
         for (var i = share.count; i > 0u; i--) {
             quads.value = vec4<f32>(value_2[v + i - 1u], quads.value.xyz);
-            quads.gradient = vec4<f32>(gradient_2[g + i - 1u], quads.gradient.xyz);
+            quads.gradient = vec4<f32>(gradient_2_at(g + i - 1u), quads.gradient.xyz);
         }
     }
+    quads.gradient *= loss_scale.inverse;
     return quads;
 }
 
 // Writes those of the values that the parameter has. The share must have one.
-fn store_value(share: Share, values: vec4<f32>) {
+fn store(share: Share, values: vec4<f32>) {
     if share.parameter == 0u {
-        let v = place(parameters.value_0, share.row, share.column);
-        value_0[v.x] = word(values);
-        if WIDTH == 1u {
-            if share.count > 1u { value_0[v.y] = word(values.yyyy); }
-            if share.count > 2u { value_0[v.z] = word(values.zzzz); }
-            if share.count > 3u { value_0[v.w] = word(values.wwww); }
-        }
+        store_value(parameters.value_0, parameters.copy, share.row, share.column, values);
     } else if share.parameter == 1u {
         let v = single_place(parameters.value_1, share);
         var rest = values;

@@ -3,15 +3,16 @@
 // The formula is in sgd_rule.wgsl; which invocation takes what, and where the velocities lie, in
 // parameter_set.wgsl. Without momentum there is no state.
 //
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, parameter_set.wgsl and sgd_rule.wgsl before it.
-// Tests: sgd.rs, training.rs, known_answers.rs.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, value.wgsl, scale.wgsl, parameter_set.wgsl and
+// sgd_rule.wgsl before it.
+// Tests: sgd.rs, training.rs, known_answers.rs, mixed_precision.rs.
 
 @group(0) @binding(1) var<uniform> settings: SgdSettings;
 
 @compute @workgroup_size(256)
 fn sgd(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let group = id.y * parameters.groups_wide + id.x;
-    if group >= parameters.end_2 {
+    if group >= parameters.end_2 || skipped() {
         return;
     }
     if frozen(group) {
@@ -37,5 +38,5 @@ fn sgd(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lo
     if has_momentum {
         store_moment(unit, new_quad.velocity);
     }
-    store_value(share, new_quad.value);
+    store(share, new_quad.value);
 }

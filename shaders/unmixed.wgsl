@@ -14,6 +14,10 @@ fn unpacked(low: Word, high: Word, element: u32) -> vec4<f32> {
     return quad(low);
 }
 
+fn half_of(bits: u32, index: u32, element: u32) -> f32 {
+    return bitcast<f32>(bits);
+}
+
 fn packed(values: vec4<f32>, element: u32) -> Pair {
     return Pair(word(values), word(values));
 }

@@ -114,3 +114,19 @@ impl fmt::Display for ElementType {
         })
     }
 }
+
+/// The number formats of what a training step keeps between its dispatches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ElementTypes {
+    /// Of activations and pre-activations. Default: f32.
+    pub activation: ElementType,
+    /// Of the gradients by pre-activations. Default: f32.
+    pub gradient: ElementType,
+}
+
+impl ElementTypes {
+    /// The same type for all.
+    pub const fn all(element: ElementType) -> Self {
+        Self { activation: element, gradient: element }
+    }
+}

@@ -1,12 +1,13 @@
 //! [`TiedLinear`]: an encoder and a decoder around one weight, with its passes.
 
+use crate::element::{ElementType, ElementTypes};
 use crate::error::{Error, Result};
 use crate::halves::{Decoder, Encoder};
 use crate::init::{Init, Side};
 use crate::kernels::{
     Accumulate, Activation, ActivationGradient, Backward, BiasGradient, ColumnSums, Commands,
-    Contributions, Gradient, GradientParts, Kernels, Linear, Loss, LossProduct, Reduction, Sum,
-    Weight,
+    Contributions, Gradient, GradientParts, Kernels, Linear, Loss, LossProduct, LossScale,
+    Reduction, Sum, Weight,
 };
 use crate::matrix::Matrix;
 use crate::parameters::Parameters;
@@ -27,6 +28,9 @@ pub struct TiedLinearOptions {
     pub encoder_activation: Activation,
     /// g. Default: identity.
     pub decoder_activation: Activation,
+    /// The type of the weight that the products read. With a 16-bit one the weight is an f32 master with a
+    /// [working copy](Matrix::with_working_copy). Default: f32.
+    pub weight_element: ElementType,
     /// How the weight starts. Default: [`Init::XavierUniform`].
     pub weight_init: Init,
     /// How the encoder's bias starts. Default: zero.
@@ -47,6 +51,7 @@ impl TiedLinearOptions {
             decoder_bias: true,
             encoder_activation: Activation::Identity,
             decoder_activation: Activation::Identity,
+            weight_element: ElementType::F32,
             weight_init: Init::XavierUniform,
             encoder_bias_init: Init::Zeros,
             decoder_bias_init: Init::Zeros,
@@ -65,6 +70,12 @@ impl TiedLinearOptions {
     pub fn with_activations(mut self, encoder: Activation, decoder: Activation) -> Self {
         self.encoder_activation = encoder;
         self.decoder_activation = decoder;
+        self
+    }
+
+    /// Sets [`TiedLinearOptions::weight_element`].
+    pub fn with_weight_element(mut self, element: ElementType) -> Self {
+        self.weight_element = element;
         self
     }
 
@@ -89,6 +100,14 @@ impl TiedLinearOptions {
     }
 }
 
+/// What an output is measured against, and how.
+pub(crate) struct Wanted<'a> {
+    pub(crate) target: &'a Matrix,
+    pub(crate) loss: Loss,
+    pub(crate) reduction: Reduction,
+    pub(crate) loss_scale: Option<&'a LossScale>,
+}
+
 /// A tied linear layer: an encoder and a decoder around one weight on the GPU.
 #[derive(Debug, Clone)]
 pub struct TiedLinear {
@@ -104,17 +123,18 @@ impl TiedLinear {
     /// [`Error::Limit`], [`Error::OutOfMemory`] and [`Error::DeviceLost`].
     pub fn new(kernels: &Kernels, options: &TiedLinearOptions) -> Result<Self> {
         let &TiedLinearOptions { inputs, hidden, seed, .. } = options;
-        let parameter = |name, rows, columns, init: Init, stream| {
+        let parameter = |name, rows, columns, element, init: Init, stream| {
             // Before the values are drawn.
             kernels.expect_room(name, rows, columns)?;
             let count = rows as usize * columns as usize;
             let values = init.values(hidden, inputs, count, seed, stream);
-            kernels.matrix(name, rows, columns, &values)
+            kernels.master(name, rows, columns, &values, element)
         };
         let bias = |name, given: bool, columns, init, stream| {
-            given.then(|| parameter(name, 1, columns, init, stream)).transpose()
+            given.then(|| parameter(name, 1, columns, ElementType::F32, init, stream)).transpose()
         };
-        let weight = parameter("weight", hidden, inputs, options.weight_init, 0)?;
+        let (element, init) = (options.weight_element, options.weight_init);
+        let weight = parameter("weight", hidden, inputs, element, init, 0)?;
         let weight = Weight::new(kernels, weight)?;
         let encoder_bias =
             bias("encoder bias", options.encoder_bias, hidden, options.encoder_bias_init, 1)?;
@@ -198,9 +218,7 @@ impl TiedLinear {
         &self,
         input: &Matrix,
         tape: &Tape,
-        target: &Matrix,
-        loss: Loss,
-        reduction: Reduction,
+        wanted: &Wanted<'_>,
     ) -> Result<(Commands, Matrix)> {
         let encode = self
             .encoder
@@ -209,7 +227,8 @@ impl TiedLinear {
         let linear = Linear::new(&tape.code, &tape.output_delta)
             .with_bias(self.decoder.bias())
             .with_activation(self.decoder.activation());
-        let decode = LossProduct { linear, target, loss, reduction };
+        let &Wanted { target, loss, reduction, loss_scale } = wanted;
+        let decode = LossProduct { linear, target, loss, reduction, loss_scale };
         let names = [["input", "tape.code"], ["output", "tape.output_delta"]];
         let decode = self.kernels().decode_with_loss(self.weight(), &decode);
         let (decode, values) = decode.map_err(|error| error.renamed(&names))?;
@@ -416,39 +435,51 @@ pub struct Tape {
 }
 
 impl Tape {
-    /// Matrices for `layer` and this batch size.
+    /// Matrices for `layer` and this batch size, in f32.
     ///
     /// # Errors
     ///
     /// As [`Kernels::zeros`].
     pub fn new(layer: &TiedLinear, batch: u32) -> Result<Self> {
+        Self::new_as(layer, batch, ElementTypes::default())
+    }
+
+    /// The same of other types.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::zeros`].
+    pub fn new_as(layer: &TiedLinear, batch: u32, elements: ElementTypes) -> Result<Self> {
         let (kernels, inputs) = (layer.kernels(), layer.weight().inputs());
         let keep = layer.decoder.activation().needs_preactivation();
-        let tape = Self::without_output(layer, batch)?;
+        let activation = |label| kernels.zeros_as(label, batch, inputs, elements.activation);
+        let tape = Self::without_output(layer, batch, elements)?;
         Ok(Self {
-            output: kernels.zeros("output", batch, inputs)?,
-            output_preactivation: keep
-                .then(|| kernels.zeros("output preactivation", batch, inputs))
-                .transpose()?,
+            output: activation("output")?,
+            output_preactivation: keep.then(|| activation("output preactivation")).transpose()?,
             ..tape
         })
     }
 
     /// The same but for the output, which has no rows, and g's input.
-    pub(crate) fn without_output(layer: &TiedLinear, batch: u32) -> Result<Self> {
+    pub(crate) fn without_output(
+        layer: &TiedLinear,
+        batch: u32,
+        elements: ElementTypes,
+    ) -> Result<Self> {
         let kernels = layer.kernels();
         let (hidden, inputs) = (layer.weight().hidden(), layer.weight().inputs());
         let keep = layer.encoder.activation().needs_preactivation();
-        let code = kernels.zeros("code", batch, hidden)?;
+        let activation = |label| kernels.zeros_as(label, batch, hidden, elements.activation);
+        let delta = |label, columns| kernels.zeros_as(label, batch, columns, elements.gradient);
+        let code = activation("code")?;
         Ok(Self {
             output: Matrix::new(code.buffer(), 0, inputs)?,
             code,
-            code_preactivation: keep
-                .then(|| kernels.zeros("code preactivation", batch, hidden))
-                .transpose()?,
+            code_preactivation: keep.then(|| activation("code preactivation")).transpose()?,
             output_preactivation: None,
-            code_delta: kernels.zeros("code delta", batch, hidden)?,
-            output_delta: kernels.zeros("output delta", batch, inputs)?,
+            code_delta: delta("code delta", hidden)?,
+            output_delta: delta("output delta", inputs)?,
         })
     }
 
@@ -485,14 +516,23 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// Zeroed gradients of all parameters of `layer`.
+    /// Zeroed gradients of all parameters of `layer`, in f32.
     ///
     /// # Errors
     ///
     /// As [`Kernels::zeros`].
     pub fn new(layer: &TiedLinear) -> Result<Self> {
+        Self::new_as(layer, ElementType::F32)
+    }
+
+    /// The same with the weight's gradient in this type. The biases' are f32, as the biases are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::zeros`].
+    pub fn new_as(layer: &TiedLinear, element: ElementType) -> Result<Self> {
         let (hidden, inputs) = (layer.weight().hidden(), layer.weight().inputs());
-        let weight = layer.kernels().zeros("weight gradient", hidden, inputs)?;
+        let weight = layer.kernels().zeros_as("weight gradient", hidden, inputs, element)?;
         Ok(Self { weight, ..Self::without_weight(layer)? })
     }
 

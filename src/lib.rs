@@ -163,14 +163,14 @@ pub use autoencoder::{
     AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions, Frozen, TiedAutoencoder,
     TiedAutoencoderOptions, UntiedAutoencoder,
 };
-pub use element::ElementType;
+pub use element::{ElementType, ElementTypes};
 pub use error::{Error, Result};
 pub use halves::{Decoder, Encoder};
 pub use init::{Init, Side};
 pub use kernels::{
     Accumulate, Activation, AdamSettings, Choice, Commands, Contributions, KernelOptions, Kernels,
-    Loss, Noise, NoiseState, Pattern, ProductShape, Reduction, SgdSettings, Strategy,
-    StrategyTable, Weight,
+    Loss, LossScale, LossScaleSettings, LossScaleStatus, Noise, NoiseState, Pattern, ProductShape,
+    Reduction, SgdSettings, Strategy, StrategyTable, Weight,
 };
 pub use layer::{Gradients, LayerBackward, Tape, TiedLinear, TiedLinearOptions};
 pub use matrix::{Layout, Matrix};

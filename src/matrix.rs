@@ -51,10 +51,15 @@ impl Layout {
 /// Any offset, row stride and size is allowed; nothing has to be a multiple of anything, but for the even
 /// offset and row stride of 16-bit elements ([`ElementType`]). A matrix with no rows or no columns is
 /// empty and touches no memory. A bias is a matrix of one row.
+///
+/// An f32 matrix may have a [working copy](Matrix::with_working_copy) of a 16-bit type in the same buffer:
+/// the master weight of mixed-precision training, with what the products read in its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {
     buffer: wgpu::Buffer,
     layout: Layout,
+    /// Of the same shape, in the same buffer.
+    working_copy: Option<Layout>,
 }
 
 impl Matrix {
@@ -87,10 +92,52 @@ impl Matrix {
         if needed > buffer.size() {
             return Err(Error::DoesNotFit { operand: "matrix", needed, given: buffer.size() });
         }
-        Ok(Self { buffer: buffer.clone(), layout })
+        Ok(Self { buffer: buffer.clone(), layout, working_copy: None })
     }
 
-    /// A view of some of this matrix's rows, such as one batch of a data set.
+    /// The same f32 matrix, as the master of a copy of its values in a 16-bit type, which lies in the same
+    /// buffer where `layout` says: the copy is what a [`Weight`](crate::Weight) is bound as, and the
+    /// optimizers' kernels and [`Matrix::write`] keep it up to date, rounded to nearest, ties to even. See
+    /// [`Kernels::master`](crate::Kernels::master), which makes both.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] for a copy of another shape, [`Error::ElementType`] for a matrix that is not f32, or
+    /// a copy that is, or starts at an odd element or has an odd row stride, [`Error::Incompatible`] for one
+    /// that overlaps the matrix, and as [`Matrix::view`].
+    pub fn with_working_copy(self, layout: Layout) -> Result<Self> {
+        let copy = Self::view(&self.buffer, layout)?;
+        expect_shape("working copy", &copy, self.shape())?;
+        let (own, other) = (self.layout.element, layout.element);
+        if own != ElementType::F32 {
+            let reason = "a matrix with a working copy is f32";
+            return Err(Error::ElementType { operand: "matrix", given: own, reason });
+        }
+        if other == ElementType::F32 {
+            let reason = "a working copy is of a 16-bit type";
+            return Err(Error::ElementType { operand: "working copy", given: other, reason });
+        }
+        expect_whole_words("working copy", &copy)?;
+        let (own, other) = (self.byte_range(), copy.byte_range());
+        if !self.is_empty() && own.start < other.end && other.start < own.end {
+            let reason = "it overlaps the matrix whose values it takes";
+            return Err(Error::Incompatible { what: "working copy", reason });
+        }
+        Ok(Self { working_copy: Some(layout), ..self })
+    }
+
+    /// The copy of this matrix's values in a 16-bit type, if it has one.
+    pub fn working_copy(&self) -> Option<Self> {
+        let layout = self.working_copy?;
+        Some(Self { buffer: self.buffer.clone(), layout, working_copy: None })
+    }
+
+    /// What products read: the working copy if there is one, else the matrix.
+    pub(crate) fn working(&self) -> Self {
+        self.working_copy().unwrap_or_else(|| self.clone())
+    }
+
+    /// A view of some of this matrix's rows, such as one batch of a data set; without a working copy.
     ///
     /// # Errors
     ///
@@ -107,7 +154,7 @@ impl Matrix {
             rows: rows.end - rows.start,
             ..self.layout
         };
-        Ok(Self { buffer: self.buffer.clone(), layout })
+        Ok(Self { buffer: self.buffer.clone(), layout, working_copy: None })
     }
 
     /// The buffer that holds the elements.

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
+use crate::element::ElementType;
 use crate::error::{Error, Result, captured, expect_alive};
 use crate::kernels::{
     AdamMoments, AdamSettings, AdamState, AdamUpdate, BackwardAdam, BackwardSgd, Commands, Factors,
-    GRADIENTS, Kernels, MOST_PARAMETERS, ParameterUpdate, SgdSettings, SgdState, SgdUpdate, VALUES,
+    GRADIENTS, Kernels, LossScale, MOST_PARAMETERS, ParameterUpdate, SgdSettings, SgdState,
+    SgdUpdate, VALUES,
 };
 use crate::matrix::Matrix;
 use crate::parameters::{Parameter, Parameters};
@@ -107,20 +109,34 @@ pub struct Optimizer {
     sets: Vec<Set>,
     /// In the order in which the parameters were given.
     states: Vec<(Parameter, OptimizerState)>,
+    loss_scale: Option<LossScale>,
 }
 
 impl Optimizer {
     /// Zeroed moments for each of `parameters`.
     ///
+    /// Parameters are f32. For training in 16 bits they have a
+    /// [working copy](Matrix::with_working_copy), which each update writes in the same dispatch.
+    ///
     /// # Errors
     ///
-    /// [`Error::Setting`] for a setting outside its range, and as [`Kernels::zeros`].
+    /// [`Error::ElementType`] for a parameter that is not f32, [`Error::Setting`] for a setting outside its
+    /// range, and as [`Kernels::zeros`].
     pub fn new(
         kernels: &Kernels,
         parameters: &Parameters,
         settings: impl Into<OptimizerSettings>,
     ) -> Result<Self> {
         let settings = settings.into();
+        for Parameter { name, value } in parameters.iter() {
+            let given = value.layout().element;
+            if given != ElementType::F32 {
+                let reason =
+                    "an optimizer updates f32 masters, of which it may be the working copy";
+                let error = Error::ElementType { operand: "value", given, reason };
+                return Err(error.within(name.to_string()));
+            }
+        }
         let uniform = kernels.uniform_buffer("optimizer settings", &settings.to_uniform()?)?;
         let (mut sets, mut states) = (Vec::new(), Vec::new());
         for set in dealt_out(parameters) {
@@ -133,7 +149,24 @@ impl Optimizer {
         states.sort_by_key(|((index, _), _)| *index);
         let states = states.into_iter().map(|((_, parameter), state)| (parameter.clone(), state));
         let states = states.collect();
-        Ok(Self { kernels: kernels.clone(), settings, uniform, sets, states })
+        let kernels = kernels.clone();
+        Ok(Self { kernels, settings, uniform, sets, states, loss_scale: None })
+    }
+
+    /// Lets the gradients be those of a loss times a scale: training steps prepared with this optimizer
+    /// multiply their loss's gradient by it, and updates take it out again, or leave everything as it is
+    /// where one of their gradients is not finite. One dispatch more for three parameters.
+    ///
+    /// A loss of the host's own has to be scaled likewise ([`LossScale::scale`],
+    /// [`LossGradient::loss_scale`](crate::kernels::LossGradient::loss_scale)).
+    pub fn with_loss_scale(mut self, scale: LossScale) -> Self {
+        self.loss_scale = Some(scale);
+        self
+    }
+
+    /// The scale of the loss, if there is one.
+    pub fn loss_scale(&self) -> Option<&LossScale> {
+        self.loss_scale.as_ref()
     }
 
     /// One update of every parameter of the optimizer, from pairs of a parameter's value and its
@@ -170,7 +203,7 @@ impl Optimizer {
         };
         let updates = self.states.iter().map(|(parameter, _)| update(parameter));
         let updates = updates.collect::<Result<Vec<_>>>()?;
-        self.sets.iter().try_fold(Commands::default(), |commands, set| {
+        let sets = self.sets.iter().try_fold(Commands::default(), |commands, set| {
             let is_frozen = |index: &usize| updates[*index].is_none();
             if set.parameters.iter().all(is_frozen) {
                 return Ok(commands);
@@ -184,18 +217,29 @@ impl Optimizer {
             let parameters: Vec<_> = set.parameters.iter().map(update).collect();
             let more = self.update_set(&set.state, &parameters, &frozen);
             Ok(commands.then(more.map_err(|error| self.named(error, set))?))
-        })
+        })?;
+        let Some(scale) = &self.loss_scale else { return Ok(sets) };
+        let gradients = updates.iter().flatten().map(|update| update.gradient);
+        let check = self.kernels.loss_scale(scale, &gradients.collect::<Vec<_>>())?;
+        Ok(check.then(sets))
     }
 
     /// As [`Optimizer::update`], but `weight` takes its step from what its gradient is made of, which is
     /// then written nowhere: the commands for that, and those for all other parameters, to be recorded
-    /// afterwards. `None` where `weight` is not the first of its set, which a larger bias is then.
+    /// afterwards. A scale of the loss is not for that: it needs all gradients before the first step.
+    /// `None` where `weight` is not the first of its set, which a larger bias is then.
     pub(crate) fn update_from_factors(
         &self,
         weight: &Matrix,
         factors: &Factors<'_>,
         gradients: &[(&Matrix, &Matrix)],
     ) -> Result<Option<(Commands, Commands)>> {
+        if self.loss_scale.is_some() {
+            return Err(Error::Incompatible {
+                what: "fused_update",
+                reason: "whether gradients are finite is known when they are all there",
+            });
+        }
         let is_first = |set: &&Set| {
             let first = set.parameters.first().and_then(|index| self.states.get(*index));
             first.is_some_and(|(parameter, _)| parameter.value == *weight)
@@ -246,14 +290,14 @@ impl Optimizer {
         state: &SetState,
         parameters: &[ParameterUpdate<'_>],
     ) -> Result<Commands> {
-        let settings = &self.uniform;
+        let (settings, loss_scale) = (&self.uniform, self.loss_scale.as_ref());
         match state {
             SetState::Sgd(state) => {
                 let state = state.as_ref();
-                self.kernels.sgd_rest(&SgdUpdate { parameters, state, settings })
+                self.kernels.sgd_rest(&SgdUpdate { parameters, state, settings, loss_scale })
             }
             SetState::Adam(state) => {
-                self.kernels.adam_rest(&AdamUpdate { parameters, state, settings })
+                self.kernels.adam_rest(&AdamUpdate { parameters, state, settings, loss_scale })
             }
         }
     }
@@ -264,15 +308,16 @@ impl Optimizer {
         parameters: &[ParameterUpdate<'_>],
         frozen: &[bool],
     ) -> Result<Commands> {
-        let settings = &self.uniform;
+        let (settings, loss_scale) = (&self.uniform, self.loss_scale.as_ref());
         match state {
             SetState::Sgd(state) => {
                 let state = state.as_ref();
-                self.kernels.sgd_without(frozen, &SgdUpdate { parameters, state, settings })
+                self.kernels
+                    .sgd_without(frozen, &SgdUpdate { parameters, state, settings, loss_scale })
             }
-            SetState::Adam(state) => {
-                self.kernels.adam_without(frozen, &AdamUpdate { parameters, state, settings })
-            }
+            SetState::Adam(state) => self
+                .kernels
+                .adam_without(frozen, &AdamUpdate { parameters, state, settings, loss_scale }),
         }
     }
 
@@ -341,11 +386,13 @@ impl Optimizer {
 
 /// Sets of parameters that may be updated by one dispatch, each with its index in the list. As few
 /// as there can be, if no two parameters share a buffer, and the largest ones lead a set each: the
-/// kernels read and write the first parameter of a set in the largest words.
+/// kernels read and write the first parameter of a set in the largest words, and no other with a working
+/// copy.
 fn dealt_out(parameters: &Parameters) -> Vec<Vec<(usize, &Parameter)>> {
     let fewest = parameters.len().div_ceil(MOST_PARAMETERS);
+    let has_copy = |parameter: &Parameter| parameter.value.working_copy().is_some();
     let mut by_size: Vec<_> = parameters.iter().enumerate().collect();
-    by_size.sort_by_key(|(_, parameter)| Reverse(parameter.value.len()));
+    by_size.sort_by_key(|(_, parameter)| Reverse((has_copy(parameter), parameter.value.len())));
     let mut sets: Vec<Vec<(usize, &Parameter)>> = Vec::new();
     for (index, parameter) in by_size {
         let buffer = parameter.value.buffer();
@@ -353,7 +400,7 @@ fn dealt_out(parameters: &Parameters) -> Vec<Vec<(usize, &Parameter)>> {
             set.len() < MOST_PARAMETERS
                 && set.iter().all(|(_, other)| other.value.buffer() != buffer)
         };
-        let leads = sets.len() < fewest;
+        let leads = sets.len() < fewest || has_copy(parameter);
         match sets.iter_mut().find(has_room).filter(|_| !leads) {
             Some(set) => set.push((index, parameter)),
             None => sets.push(vec![(index, parameter)]),

@@ -62,6 +62,9 @@ sources! {
     SQUARED_ERROR = "squared_error.wgsl";
     CROSS_ENTROPY = "cross_entropy.wgsl";
     PARAMETER_SET = "parameter_set.wgsl";
+    VALUE_AND_COPY = "value.wgsl";
+    SCALE = "scale.wgsl";
+    LOSS_SCALE = "loss_scale.wgsl";
     SGD_RULE = "sgd_rule.wgsl";
     SGD = "sgd.wgsl";
     ADAM_RULE = "adam_rule.wgsl";
@@ -197,6 +200,9 @@ impl Form {
     }
 }
 
+/// The binding, in value.wgsl, of the matrix that a kernel updates and of its working copy.
+pub(crate) const VALUE: &str = "value";
+
 /// All there is to know of a kernel, apart from its arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Shader {
@@ -226,7 +232,7 @@ pub struct Element {
 
 /// The [`Element`]s of these bindings, each with its constant.
 macro_rules! elements {
-    ($($binding:literal: $constant:literal,)*) => {
+    ($($binding:tt: $constant:literal,)*) => {
         &[$($crate::shader::Element { binding: $binding, constant: $constant },)*]
     };
 }
@@ -236,6 +242,11 @@ impl Shader {
     /// The widths that the kernel can have.
     pub fn widths(&self) -> &'static [Width] {
         if self.elements.is_empty() { &[Width::Scalar, Width::Vector] } else { &Width::ALL }
+    }
+
+    /// Whether the kernel updates the matrix at this binding together with its working copy.
+    pub(crate) fn updates(&self, binding: &Binding) -> bool {
+        binding.name == VALUE
     }
 
     /// Whether the elements of this binding's matrix may be others than f32.

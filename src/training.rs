@@ -1,10 +1,11 @@
 //! [`TrainingStep`]: forward, loss, backward and update of one tied layer, prepared once.
 
+use crate::element::ElementTypes;
 use crate::error::{Error, Result};
 use crate::kernels::{
     Accumulate, Backward, Commands, Contributions, Factors, Loss, Reduction, Sum,
 };
-use crate::layer::{Gradients, LayerBackward, Tape, TiedLinear};
+use crate::layer::{Gradients, LayerBackward, Tape, TiedLinear, Wanted};
 use crate::matrix::Matrix;
 use crate::optimizer::Optimizer;
 
@@ -20,11 +21,15 @@ pub struct TrainingOptions {
     pub contributions: Contributions,
     /// Whether the gradients are overwritten or added to. Default: overwritten.
     pub accumulate: Accumulate,
+    /// The types of the code and the deltas. Those of the weight and of its gradient are the layer's
+    /// ([`TiedLinearOptions`](crate::TiedLinearOptions)) and that of `gradients`
+    /// ([`Gradients::new_as`]). Default: f32.
+    pub elements: ElementTypes,
     /// Whether the weight takes its step straight from the sums of its gradient, which is then written
     /// nowhere ([`Gradients::without_weight`] will do): for when nobody else needs it. The numbers are
     /// the same. The weight's step is then part of
     /// [`gradient_commands`](TrainingStep::gradient_commands). Where a bias is larger than the weight
-    /// the update stays apart. Default: no.
+    /// the update stays apart. It does not go with a scale of the loss. Default: no.
     pub fused_update: bool,
 }
 
@@ -53,6 +58,12 @@ impl TrainingOptions {
         self
     }
 
+    /// Sets [`TrainingOptions::elements`].
+    pub fn with_elements(mut self, elements: ElementTypes) -> Self {
+        self.elements = elements;
+        self
+    }
+
     /// Sets [`TrainingOptions::fused_update`].
     pub fn with_fused_update(mut self, fused_update: bool) -> Self {
         self.fused_update = fused_update;
@@ -64,7 +75,8 @@ impl TrainingOptions {
 ///
 /// A step is six dispatches: encode; decode, which goes straight on to the loss and its gradient; the
 /// code's gradient; the weight's; the biases', with the loss's total and the last pass of a weight
-/// gradient that was split ([`StrategyTable`](crate::StrategyTable)); the update.
+/// gradient that was split ([`StrategyTable`](crate::StrategyTable)); the update. Before that, a
+/// [scale of the loss](crate::LossScale), where the optimizer has one, takes a seventh.
 ///
 /// On the GPU it takes, for P parameters in f32 and with Adam: 4·P bytes for the parameters, 4·P for
 /// the gradients (all but the weight's with [`TrainingOptions::fused_update`]), 16·513·G for the moments
@@ -72,7 +84,8 @@ impl TrainingOptions {
 /// and 4·batch·(2·hidden + inputs) for the code and two deltas; 16 bytes for each invocation of decode,
 /// where its part of the loss goes; 16·parts·hidden·⌈inputs/4⌉ where the weight's gradient is split; and
 /// six uniforms, the loss and the optimizer's settings. The `benchmark` example counts the buffers and
-/// compares.
+/// compares. In 16 bits the code, the deltas and the weight's gradient take half, rows being padded to an
+/// even number of elements, and the weight 2 bytes a value more, for its working copy.
 ///
 /// The batch is the contents of `input` and `target` when the commands run; write new samples there
 /// for the next batch. Every step has buffers of its own for activations; gradients can be shared by
@@ -109,11 +122,16 @@ impl TrainingStep {
     ) -> Result<Self> {
         let strategies = layer.kernels().strategies().clone().without_split_products();
         let layer = &layer.with_kernels(&layer.kernels().with_strategies(strategies));
-        let tape = Tape::without_output(layer, input.rows())?;
+        let tape = Tape::without_output(layer, input.rows(), options.elements)?;
         let loss = layer.kernels().zeros("loss", 1, 1)?;
         options.loss.expect_decoder_activation(layer.decoder().activation())?;
-        let (forward, values) =
-            layer.forward_to_loss(input, &tape, target, options.loss, options.reduction)?;
+        let wanted = Wanted {
+            target,
+            loss: options.loss,
+            reduction: options.reduction,
+            loss_scale: optimizer.loss_scale(),
+        };
+        let (forward, values) = layer.forward_to_loss(input, &tape, &wanted)?;
         if options.fused_update && options.accumulate == Accumulate::Add {
             return Err(Error::Incompatible {
                 what: "fused_update",

@@ -10,8 +10,9 @@ use crate::matrix::{Matrix, expect_usage, expect_whole_words};
 
 impl Matrix {
     /// Writes `values`, row by row, into the matrix, rounded to its element type: they are there before
-    /// whatever is submitted next. Elements between the rows are left alone, but for the one that an odd
-    /// row of a 16-bit type is padded with.
+    /// whatever is submitted next, in the [working copy](Matrix::with_working_copy) too, if there is one.
+    /// Elements between the rows are left alone, but for the one that an odd row of a 16-bit type is padded
+    /// with.
     ///
     /// # Errors
     ///
@@ -31,28 +32,39 @@ impl Matrix {
             return Ok(());
         }
         self.expect_whole_rows()?;
-        let layout = self.layout();
-        let element = layout.element;
-        let padded = layout.columns.next_multiple_of(element.shared());
         expect_alive(device)?;
-        let start = self.byte_range().start;
         captured(device, "a write to a matrix", || {
-            if layout.row_stride == padded {
-                let bytes = element.encode_rows(values, layout.columns);
-                queue.write_buffer(self.buffer(), start, &bytes);
-                return;
-            }
-            let rows = values.chunks_exact(layout.columns as usize);
-            let step = u64::from(layout.row_stride) * element.size();
-            for (row, values) in (0..).zip(rows) {
-                let at = start + row * step;
-                queue.write_buffer(self.buffer(), at, &element.encode(values));
+            self.write_rows(queue, values);
+            if let Some(copy) = self.working_copy() {
+                copy.write_rows(queue, values);
             }
         })
     }
 
-    /// Passes if a copy to the matrix touches no neighbour's element.
+    /// The writes to the queue, for as many values as elements, of which there are some.
+    fn write_rows(&self, queue: &wgpu::Queue, values: &[f32]) {
+        let layout = self.layout();
+        let element = layout.element;
+        let padded = layout.columns.next_multiple_of(element.shared());
+        let start = self.byte_range().start;
+        if layout.row_stride == padded {
+            let bytes = element.encode_rows(values, layout.columns);
+            queue.write_buffer(self.buffer(), start, &bytes);
+            return;
+        }
+        let rows = values.chunks_exact(layout.columns as usize);
+        let step = u64::from(layout.row_stride) * element.size();
+        for (row, values) in (0..).zip(rows) {
+            let at = start + row * step;
+            queue.write_buffer(self.buffer(), at, &element.encode(values));
+        }
+    }
+
+    /// Passes if a copy to the matrix, or to its working copy, touches no neighbour's element.
     pub(crate) fn expect_whole_rows(&self) -> Result<()> {
+        if let Some(copy) = self.working_copy() {
+            copy.expect_whole_rows()?;
+        }
         expect_whole_words("matrix", self)?;
         let (layout, given) = (self.layout(), self.layout().element);
         let padded = layout.columns.next_multiple_of(given.shared());

@@ -31,8 +31,15 @@ impl TiedLinear {
     pub fn untie(&self, queue: &wgpu::Queue) -> Result<UntiedLinear> {
         let (kernels, from) = (self.kernels(), self.weight().matrix());
         expect_usage("weight", from, wgpu::BufferUsages::COPY_SRC)?;
-        let element = from.layout().element;
-        let to = kernels.zeros_as("decoder weight", from.rows(), from.columns(), element)?;
+        let (label, [rows, columns]) = ("decoder weight", from.shape());
+        let to = match from.working_copy() {
+            Some(working) => {
+                let to = kernels.zeroed_master(label, rows, columns, working.layout().element)?;
+                copy(kernels.device(), queue, &working, &to.working())?;
+                to
+            }
+            None => kernels.zeros_as(label, rows, columns, from.layout().element)?,
+        };
         copy(kernels.device(), queue, from, &to)?;
         let weight = Weight::new(kernels, to)?;
         let (bias, activation) = (self.decoder().bias().cloned(), self.decoder().activation());
@@ -81,7 +88,9 @@ impl UntiedLinear {
         if self.encoder.weight().is_tied_to(weight) {
             return 0;
         }
-        weight.matrix().len() * weight.matrix().layout().element.size()
+        let bytes = |matrix: &Matrix| matrix.len() * matrix.layout().element.size();
+        let copy = weight.matrix().working_copy();
+        bytes(weight.matrix()) + copy.map_or(0, |copy| bytes(&copy))
     }
 
     /// One weight again, the encoder's, if both are equal to the bit: reads both, which submits.
@@ -129,7 +138,7 @@ impl UntiedLinear {
     }
 }
 
-/// Copies a matrix into one of the same shape and element type that starts with its buffer.
+/// Copies a matrix into one of the same shape and element type.
 fn copy(device: &wgpu::Device, queue: &wgpu::Queue, from: &Matrix, to: &Matrix) -> Result<()> {
     if from.is_empty() {
         return Ok(());
@@ -146,7 +155,7 @@ fn copy(device: &wgpu::Device, queue: &wgpu::Queue, from: &Matrix, to: &Matrix) 
         let mut encoder = device.create_command_encoder(&Default::default());
         for row in 0..rows {
             let start = (layout.offset + row * u64::from(layout.row_stride)) * size;
-            let (bytes, end) = (columns * size, row * stride * size);
+            let (bytes, end) = (columns * size, (to.layout().offset + row * stride) * size);
             encoder.copy_buffer_to_buffer(from.buffer(), start, to.buffer(), end, bytes);
         }
         queue.submit([encoder.finish()]);

@@ -17,7 +17,12 @@ fn it_is_backward_and_adam() {
         for _ in 0..3 {
             rig.run(&rig.kernels.backward(&fused.backward()).unwrap());
             let parameters = fused.apart.updates(&fused.gradient, &fused.bias_gradient);
-            let update = AdamUpdate { parameters: &parameters, state: &apart, settings: &settings };
+            let update = AdamUpdate {
+                parameters: &parameters,
+                state: &apart,
+                settings: &settings,
+                loss_scale: None,
+            };
             rig.run(&rig.kernels.adam(&update).unwrap());
 
             let value = &fused.together.weight;
@@ -30,8 +35,12 @@ fn it_is_backward_and_adam() {
             rig.run(&rig.kernels.backward_adam(&call).unwrap());
             let parameters: [ParameterUpdate<'_>; 2] =
                 fused.together.updates(value, &fused.bias_gradient);
-            let rest =
-                AdamUpdate { parameters: &parameters, state: &together, settings: &settings };
+            let rest = AdamUpdate {
+                parameters: &parameters,
+                state: &together,
+                settings: &settings,
+                loss_scale: None,
+            };
             rig.run(&rig.kernels.adam_rest(&rest).unwrap());
         }
         for (apart, together) in apart.moments().iter().zip(together.moments()) {

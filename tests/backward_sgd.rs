@@ -18,14 +18,16 @@ fn check_momentum(rig: &Rig, fused: &Fused, momentum: f64) {
         rig.run(&rig.kernels.backward(&fused.backward()).unwrap());
         let parameters = fused.apart.updates(&fused.gradient, &fused.bias_gradient);
         let state = apart.as_ref();
-        let update = SgdUpdate { parameters: &parameters, state, settings: &settings };
+        let update =
+            SgdUpdate { parameters: &parameters, state, settings: &settings, loss_scale: None };
         rig.run(&rig.kernels.sgd(&update).unwrap());
 
         let (value, state) = (&fused.together.weight, together.as_ref());
         let call = BackwardSgd { factors: fused.factors(), value, state, settings: &settings };
         rig.run(&rig.kernels.backward_sgd(&call).unwrap());
         let parameters = fused.together.updates(value, &fused.bias_gradient);
-        let rest = SgdUpdate { parameters: &parameters, state, settings: &settings };
+        let rest =
+            SgdUpdate { parameters: &parameters, state, settings: &settings, loss_scale: None };
         rig.run(&rig.kernels.sgd_rest(&rest).unwrap());
     }
 }

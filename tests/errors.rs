@@ -1329,10 +1329,12 @@ fn update_results(
 ) -> [Result<tied_linear::Commands>; 2] {
     let settings = &settings(&rig.gpu.device, wgpu::BufferUsages::empty());
     let kernels = &rig.kernels;
-    let sgd = SgdState::new(kernels, shapes)
-        .and_then(|state| kernels.sgd(&SgdUpdate { parameters, state: Some(&state), settings }));
-    let adam = AdamState::new(kernels, shapes)
-        .and_then(|state| kernels.adam(&AdamUpdate { parameters, state: &state, settings }));
+    let sgd = SgdState::new(kernels, shapes).and_then(|state| {
+        kernels.sgd(&SgdUpdate { parameters, state: Some(&state), settings, loss_scale: None })
+    });
+    let adam = AdamState::new(kernels, shapes).and_then(|state| {
+        kernels.adam(&AdamUpdate { parameters, state: &state, settings, loss_scale: None })
+    });
     [sgd, adam]
 }
 
@@ -1361,7 +1363,8 @@ fn a_set_of_more_than_three_parameters_is_refused() {
             }
             let settings = &settings(&rig.gpu.device, wgpu::BufferUsages::empty());
             let parameters = &updates[..given];
-            let result = rig.kernels.sgd(&SgdUpdate { parameters, state: None, settings });
+            let result =
+                rig.kernels.sgd(&SgdUpdate { parameters, state: None, settings, loss_scale: None });
             expect_error("no state", result, want);
         }
         for (updated, kept) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
@@ -1419,7 +1422,12 @@ fn a_state_that_is_an_operand_of_its_own_update_is_refused() {
             assert_eq!(error, Error::Aliased { output: value, other: state });
         };
         check("state", &sgd.velocities()[0], &|parameters| {
-            let result = kernels.sgd(&SgdUpdate { parameters, state: Some(&sgd), settings });
+            let result = kernels.sgd(&SgdUpdate {
+                parameters,
+                state: Some(&sgd),
+                settings,
+                loss_scale: None,
+            });
             expect_any_error("sgd", result)
         });
         let moments = &adam.moments()[0];
@@ -1427,7 +1435,12 @@ fn a_state_that_is_an_operand_of_its_own_update_is_refused() {
             [("state", moments.first_moment()), ("second_moments", moments.second_moment())]
         {
             check(state, kept, &|parameters| {
-                let result = kernels.adam(&AdamUpdate { parameters, state: &adam, settings });
+                let result = kernels.adam(&AdamUpdate {
+                    parameters,
+                    state: &adam,
+                    settings,
+                    loss_scale: None,
+                });
                 expect_any_error("adam", result)
             });
         }
@@ -1668,10 +1681,12 @@ fn handles_of_another_device_are_refused() {
         let settings = &settings(&rig.gpu.device, wgpu::BufferUsages::empty());
         let parameters = &[ParameterUpdate { value: &value, gradient: &gradient }];
         let state = SgdState::new(there, &[&there_value]).unwrap();
-        let result = here.sgd(&SgdUpdate { parameters, state: Some(&state), settings });
+        let result =
+            here.sgd(&SgdUpdate { parameters, state: Some(&state), settings, loss_scale: None });
         expect_refused("sgd", result);
         let state = AdamState::new(there, &[&there_value]).unwrap();
-        let result = here.adam(&AdamUpdate { parameters, state: &state, settings });
+        let result =
+            here.adam(&AdamUpdate { parameters, state: &state, settings, loss_scale: None });
         expect_refused("adam", result);
         let layer = TiedLinear::new(here, &TiedLinearOptions::new(2, 2)).unwrap();
         let settings = SgdSettings::new(0.1);

@@ -89,6 +89,7 @@ fn more_workgroups_than_a_dimension_has() {
             parameters: &[ParameterUpdate { value: &value, gradient: &gradient }],
             state: None,
             settings: &rig.gpu.device.create_buffer_init(&settings),
+            loss_scale: None,
         });
         rig.run(&commands.unwrap());
         let got = rig.get(&Matrix::new(value.buffer(), 1, rows).unwrap());

@@ -1,6 +1,7 @@
 //! [`Frozen`], and [`AutoencoderGradients`]: where a stack's gradients go.
 
 use super::stack::TiedAutoencoder;
+use crate::element::ElementType;
 use crate::error::Result;
 use crate::layer::Gradients;
 use crate::matrix::Matrix;
@@ -41,13 +42,22 @@ pub struct AutoencoderGradients {
 }
 
 impl AutoencoderGradients {
-    /// Zeroed gradients of all parameters of `autoencoder`.
+    /// Zeroed gradients of all parameters of `autoencoder`, in f32.
     ///
     /// # Errors
     ///
     /// As [`Kernels::zeros`](crate::Kernels::zeros).
     pub fn new(autoencoder: &TiedAutoencoder) -> Result<Self> {
         Self::without(autoencoder, &[])
+    }
+
+    /// The same with the weights' gradients in this type. The biases' are f32, as the biases are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::zeros`](crate::Kernels::zeros).
+    pub fn new_as(autoencoder: &TiedAutoencoder, element: ElementType) -> Result<Self> {
+        Self::without_as(autoencoder, &[], element)
     }
 
     /// The same without room for those of what is frozen; `frozen` has an entry for each layer, and those
@@ -57,16 +67,30 @@ impl AutoencoderGradients {
     ///
     /// As [`Kernels::zeros`](crate::Kernels::zeros).
     pub fn without(autoencoder: &TiedAutoencoder, frozen: &[Frozen]) -> Result<Self> {
+        Self::without_as(autoencoder, frozen, ElementType::F32)
+    }
+
+    /// [`AutoencoderGradients::without`] and [`AutoencoderGradients::new_as`] in one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::zeros`](crate::Kernels::zeros).
+    pub fn without_as(
+        autoencoder: &TiedAutoencoder,
+        frozen: &[Frozen],
+        element: ElementType,
+    ) -> Result<Self> {
         // Of each parameter that has a gradient already.
         let mut known: Vec<(Matrix, Matrix)> = Vec::new();
         let mut layers = Vec::with_capacity(autoencoder.layers().len());
         for (index, layer) in autoencoder.layers().iter().enumerate() {
             let frozen = frozen.get(index).copied().unwrap_or_default();
-            let mut gradient = |label, value: &Matrix| {
+            let mut gradient = |label, value: &Matrix, element| {
                 if let Some((_, gradient)) = known.iter().find(|(other, _)| other == value) {
                     return Ok(gradient.clone());
                 }
-                let gradient = layer.kernels().zeros(label, value.rows(), value.columns())?;
+                let gradient = layer.kernels();
+                let gradient = gradient.zeros_as(label, value.rows(), value.columns(), element)?;
                 known.push((value.clone(), gradient.clone()));
                 Ok(gradient)
             };
@@ -74,10 +98,11 @@ impl AutoencoderGradients {
             let weight = if frozen.weight {
                 Matrix::new(weight.buffer(), 0, weight.columns())?
             } else {
-                gradient("weight gradient", weight)?
+                gradient("weight gradient", weight, element)?
             };
             let mut bias = |label, bias: Option<&Matrix>, frozen: bool| {
-                bias.filter(|_| !frozen).map(|bias| gradient(label, bias)).transpose()
+                let bias = bias.filter(|_| !frozen);
+                bias.map(|bias| gradient(label, bias, ElementType::F32)).transpose()
             };
             let encoder_bias =
                 bias("encoder bias gradient", layer.encoder().bias(), frozen.encoder_bias)?;

@@ -1,8 +1,9 @@
 //! [`Plan`]: which activations share a buffer, from when they are written and last read.
 
+use crate::element::ElementType;
 use crate::error::Result;
 use crate::kernels::Kernels;
-use crate::matrix::Matrix;
+use crate::matrix::{Layout, Matrix};
 
 /// An activation or a delta of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,18 +20,26 @@ pub(super) struct Plan {
     now: usize,
 }
 
-/// The columns of a value, the dispatch that writes it, and the one that reads it last.
+/// The columns of a value and their type, the dispatch that writes it, and the one that reads it last.
 #[derive(Debug, Clone, Copy)]
 struct Life {
     columns: u32,
+    element: ElementType,
     first: usize,
     last: usize,
 }
 
-/// A buffer of a plan: its columns, and the last dispatch that reads the value that it holds.
+impl Life {
+    /// The u32 of a row.
+    fn words(&self) -> u32 {
+        self.columns.div_ceil(self.element.shared())
+    }
+}
+
+/// A buffer of a plan: the u32 of a row, and the last dispatch that reads the value that it holds.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    columns: u32,
+    words: u32,
     busy_until: usize,
 }
 
@@ -48,8 +57,8 @@ impl Plan {
     }
 
     /// A value that the current dispatch writes.
-    pub(super) fn written(&mut self, columns: u32) -> Value {
-        self.lives.push(Life { columns, first: self.now, last: self.now });
+    pub(super) fn written(&mut self, columns: u32, element: ElementType) -> Value {
+        self.lives.push(Life { columns, element, first: self.now, last: self.now });
         Value(self.lives.len() - 1)
     }
 
@@ -68,12 +77,12 @@ impl Plan {
         for life in &self.lives {
             let free = |slot: &Slot| slot.busy_until < life.first;
             let free = || slots.iter().enumerate().filter(|(_, slot)| free(slot));
-            let fitting = free().filter(|(_, slot)| slot.columns >= life.columns);
-            let fitting = fitting.min_by_key(|(_, slot)| slot.columns);
-            let found = fitting.or_else(|| free().max_by_key(|(_, slot)| slot.columns));
+            let fitting = free().filter(|(_, slot)| slot.words >= life.words());
+            let fitting = fitting.min_by_key(|(_, slot)| slot.words);
+            let found = fitting.or_else(|| free().max_by_key(|(_, slot)| slot.words));
             let index = found.map_or(slots.len(), |(index, _)| index);
-            let columns = slots.get(index).map_or(0, |slot| slot.columns).max(life.columns);
-            let slot = Slot { columns, busy_until: life.last };
+            let words = slots.get(index).map_or(0, |slot| slot.words).max(life.words());
+            let slot = Slot { words, busy_until: life.last };
             match slots.get_mut(index) {
                 Some(known) => *known = slot,
                 None => slots.push(slot),
@@ -86,11 +95,13 @@ impl Plan {
     /// Makes the buffers, for this many rows.
     pub(super) fn allocate(&self, kernels: &Kernels, rows: u32) -> Result<Planned> {
         let (slots, chosen) = self.slots();
-        let buffers = slots.iter().map(|slot| kernels.zeros("activations", rows, slot.columns));
+        let buffers = slots.iter().map(|slot| kernels.zeros("activations", rows, slot.words));
         let buffers = buffers.collect::<Result<Vec<_>>>()?;
         let values = self.lives.iter().zip(&chosen);
-        let matrices =
-            values.map(|(life, slot)| Matrix::new(buffers[*slot].buffer(), rows, life.columns));
+        let matrices = values.map(|(life, slot)| {
+            let layout = Layout::padded(rows, life.columns, life.element);
+            Matrix::view(buffers[*slot].buffer(), layout)
+        });
         let matrices = matrices.collect::<Result<Vec<_>>>()?;
         Ok(Planned { matrices, bytes: buffers.iter().map(|buffer| buffer.buffer().size()).sum() })
     }

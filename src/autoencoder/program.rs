@@ -2,6 +2,7 @@
 
 use super::gradients::Frozen;
 use super::plan::{Plan, Value};
+use crate::element::ElementTypes;
 use crate::kernels::Activation;
 use crate::layer::TiedLinear;
 
@@ -62,6 +63,7 @@ pub(super) struct Uses {
 pub(super) struct Program {
     pub(super) operations: Vec<Operation>,
     pub(super) plan: Plan,
+    elements: ElementTypes,
 }
 
 /// What of a layer is trained.
@@ -84,7 +86,12 @@ impl Trained {
 
 impl Program {
     /// A step of these layers, of which there is one at least; `frozen` has one entry for each.
-    pub(super) fn new(layers: &[TiedLinear], frozen: &[Frozen], noise: bool) -> Self {
+    pub(super) fn new(
+        layers: &[TiedLinear],
+        frozen: &[Frozen],
+        noise: bool,
+        elements: ElementTypes,
+    ) -> Self {
         let count = layers.len();
         let pairs = layers.iter().zip(frozen);
         let trained: Vec<_> = pairs.map(|(layer, frozen)| Trained::new(layer, *frozen)).collect();
@@ -101,10 +108,10 @@ impl Program {
             *needed = further;
         }
 
-        let mut program = Self::default();
+        let mut program = Self { elements, ..Self::default() };
         let mut input = Source::Input;
         if noise {
-            let output = program.written(layers[0].weight().inputs());
+            let output = program.activation(layers[0].weight().inputs());
             program.push(Operation::Noise { output });
             input = Source::Planned(output);
         }
@@ -137,7 +144,7 @@ impl Program {
             codes[layer - 1] = code;
         }
         program.plan.read(code);
-        let delta = program.written(layers[0].weight().inputs());
+        let delta = program.delta(layers[0].weight().inputs());
         program.push(Operation::Loss { code, delta });
 
         // dAᵢ stands at i.
@@ -178,8 +185,12 @@ impl Program {
         self.plan.next();
     }
 
-    fn written(&mut self, columns: u32) -> Value {
-        self.plan.written(columns)
+    fn activation(&mut self, columns: u32) -> Value {
+        self.plan.written(columns, self.elements.activation)
+    }
+
+    fn delta(&mut self, columns: u32) -> Value {
+        self.plan.written(columns, self.elements.gradient)
     }
 
     fn read(&mut self, source: Source) {
@@ -189,8 +200,8 @@ impl Program {
     }
 
     fn forward(&mut self, columns: u32, keep: bool) -> Forward {
-        let output = self.written(columns);
-        Forward { output, preactivation: keep.then(|| self.written(columns)) }
+        let output = self.activation(columns);
+        Forward { output, preactivation: keep.then(|| self.activation(columns)) }
     }
 
     fn outward(
@@ -204,7 +215,7 @@ impl Program {
         if slope.activation != Activation::Identity {
             self.plan.read(slope.saved);
         }
-        let output = self.written(layers[layer].weight().hidden());
+        let output = self.delta(layers[layer].weight().hidden());
         self.push(Operation::Outward { layer, delta, slope, output });
         output
     }
@@ -214,7 +225,7 @@ impl Program {
         if slope.activation != Activation::Identity {
             self.plan.read(slope.saved);
         }
-        let output = self.written(layers[layer].weight().inputs());
+        let output = self.delta(layers[layer].weight().inputs());
         self.push(Operation::Inward { layer, delta, slope, output });
         output
     }

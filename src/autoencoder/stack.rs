@@ -1,6 +1,7 @@
 //! [`TiedAutoencoder`] and its forward passes.
 
 use super::plan::Plan;
+use crate::element::ElementType;
 use crate::error::{Error, Result};
 use crate::init::Init;
 use crate::kernels::{Activation, Commands, Kernels};
@@ -59,6 +60,11 @@ impl TiedAutoencoderOptions {
     /// Sets whether all encoders and all decoders have biases.
     pub fn with_biases(self, encoder: bool, decoder: bool) -> Self {
         self.with_each(|_, layer| layer.with_biases(encoder, decoder))
+    }
+
+    /// Sets the type of all weights that the products read.
+    pub fn with_weight_element(self, element: ElementType) -> Self {
+        self.with_each(|_, layer| layer.with_weight_element(element))
     }
 
     /// Sets how all weights start.
@@ -218,7 +224,7 @@ impl TiedAutoencoder {
             if let Some(value) = between.last() {
                 plan.read(*value);
             }
-            between.push(plan.written(columns(*index)));
+            between.push(plan.written(columns(*index), ElementType::F32));
             plan.next();
         }
         if let Some(value) = between.last() {

@@ -4,10 +4,11 @@ use super::gradients::{AutoencoderGradients, Frozen};
 use super::plan::{Planned, Value};
 use super::program::{Operation, Program, Slope, Source, Uses};
 use super::stack::{TiedAutoencoder, in_layer};
+use crate::element::ElementTypes;
 use crate::error::{Error, Result};
 use crate::kernels::{
     Accumulate, Activation, Backward, BiasGradient, ColumnSums, Commands, Contributions, Gradient,
-    Linear, Loss, LossProduct, Noise, NoiseState, NoisyCopy, Reduction, Sum,
+    Linear, Loss, LossProduct, LossScale, Noise, NoiseState, NoisyCopy, Reduction, Sum,
 };
 use crate::layer::{Gradients, TiedLinear, column_sums};
 use crate::matrix::{Matrix, expect_shape};
@@ -25,6 +26,9 @@ pub struct AutoencoderStepOptions {
     pub contributions: Contributions,
     /// Whether the gradients are overwritten or added to. Default: overwritten.
     pub accumulate: Accumulate,
+    /// The types of activations and deltas. Those of the weights and of their gradients are the layers'
+    /// ([`TiedLinearOptions`](crate::TiedLinearOptions)) and those of `gradients`. Default: f32.
+    pub elements: ElementTypes,
     /// What is not trained, for each layer; layers that it lacks are trained whole. Default: nothing.
     pub frozen: Vec<Frozen>,
     /// The noise that is put on the input, and its seed and step. Default: none.
@@ -53,6 +57,12 @@ impl AutoencoderStepOptions {
     /// Sets [`AutoencoderStepOptions::accumulate`].
     pub fn with_accumulate(mut self, accumulate: Accumulate) -> Self {
         self.accumulate = accumulate;
+        self
+    }
+
+    /// Sets [`AutoencoderStepOptions::elements`].
+    pub fn with_elements(mut self, elements: ElementTypes) -> Self {
+        self.elements = elements;
         self
     }
 
@@ -90,8 +100,8 @@ impl AutoencoderStepOptions {
 ///
 /// and then updates every parameter. These are 7·n − 1 dispatches: n each to encode, to decode, for the
 /// weights' gradients, for the biases' (with the loss's total, and the last pass of a weight gradient that
-/// was split) and for the update of 3·n parameters, and 2·n − 1 for the deltas. Noise takes one more; what
-/// is frozen, or not there, takes fewer. With one layer it is a [`TrainingStep`](crate::TrainingStep), to
+/// was split) and for the update of 3·n parameters, and 2·n − 1 for the deltas. Noise takes one more, a
+/// [scale of the loss](crate::LossScale) n more; what is frozen, or not there, takes fewer. With one layer it is a [`TrainingStep`](crate::TrainingStep), to
 /// the bit; so one layer can be trained with noise or frozen parts, too.
 ///
 /// # Memory
@@ -106,7 +116,8 @@ impl AutoencoderStepOptions {
 /// ```
 ///
 /// instead of 4·batch·(s₀ + 4·(s₁ + … + sₙ₋₁) + 2·sₙ); noise takes 4·batch·s₀ more, and a
-/// pre-activation what its activation does, as long as that is alive. [`AutoencoderStep::activation_bytes`]
+/// pre-activation what its activation does, as long as that is alive. In 16 bits they take half, rows being
+/// padded to an even number of elements. [`AutoencoderStep::activation_bytes`]
 /// tells what was planned. Parameters, gradients, moments and the small rest are as for a
 /// [`TrainingStep`](crate::TrainingStep), for each layer.
 ///
@@ -160,7 +171,7 @@ impl AutoencoderStep {
         let frozen_values = frozen_values(&layers, &frozen)?;
 
         let loss = kernels.zeros("loss", 1, 1)?;
-        let program = Program::new(&layers, &frozen, options.noise.is_some());
+        let program = Program::new(&layers, &frozen, options.noise.is_some(), options.elements);
         let planned = program.plan.allocate(kernels, input.rows())?;
         let mut recorder = Recorder {
             layers: &layers,
@@ -170,6 +181,7 @@ impl AutoencoderStep {
             target,
             options,
             total: &loss,
+            loss_scale: optimizer.loss_scale(),
             values: None,
             seen: Vec::new(),
             commands: Commands::default(),
@@ -257,6 +269,7 @@ struct Recorder<'a> {
     target: &'a Matrix,
     options: &'a AutoencoderStepOptions,
     total: &'a Matrix,
+    loss_scale: Option<&'a LossScale>,
     /// What the loss is the sum of, from its dispatch to the next with column sums.
     values: Option<Matrix>,
     /// Gradients that have been written: what comes to them further is added.
@@ -340,7 +353,8 @@ impl<'a> Recorder<'a> {
             .with_bias(layer.decoder().bias())
             .with_activation(layer.decoder().activation());
         let &AutoencoderStepOptions { loss, reduction, .. } = options;
-        let product = LossProduct { linear, target: self.target, loss, reduction };
+        let (target, loss_scale) = (self.target, self.loss_scale);
+        let product = LossProduct { linear, target, loss, reduction, loss_scale };
         let (commands, values) = layer.kernels().decode_with_loss(layer.weight(), &product)?;
         self.values = Some(values);
         Ok(commands)

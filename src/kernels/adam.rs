@@ -3,18 +3,26 @@
 use super::commands::Commands;
 use super::core::Kernels;
 use super::elementwise::INVOCATIONS;
-use super::parameter_set::{self, ParameterUpdate, SetState, Which, not_negative};
+use super::loss_scale::LossScale;
+use super::parameter_set::{self, ParameterUpdate, SetState, Uniforms, Which, not_negative};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::shader::{self, Field, Form, MATRIX, Shader, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "adam",
-    sources: &[MATRIX, shader::PARAMETER_SET, shader::ADAM_RULE, shader::ADAM],
+    sources: &[
+        MATRIX,
+        shader::VALUE_AND_COPY,
+        shader::SCALE,
+        shader::PARAMETER_SET,
+        shader::ADAM_RULE,
+        shader::ADAM,
+    ],
     forms: &[&Form::only(INVOCATIONS, 8)],
     groups: &[&parameter_set::bindings_with_second(SETTINGS)],
     overrides: &[],
-    elements: &[],
+    elements: parameter_set::ELEMENTS,
 };
 
 /// The settings' fields.
@@ -214,6 +222,15 @@ pub struct AdamUpdate<'a> {
     /// A uniform buffer with [`AdamSettings::to_uniform`]: write to it between submissions to change
     /// the learning rate.
     pub settings: &'a wgpu::Buffer,
+    /// The scale of the loss that the gradients come from, which [`Kernels::loss_scale`] has set before:
+    /// it is taken out of them, and the step is skipped where they are not finite.
+    pub loss_scale: Option<&'a LossScale>,
+}
+
+impl<'a> AdamUpdate<'a> {
+    fn uniforms(&self) -> Uniforms<'a> {
+        Uniforms { settings: self.settings, loss_scale: self.loss_scale }
+    }
 }
 
 impl Kernels {
@@ -231,7 +248,7 @@ impl Kernels {
     /// The same for all but those that are frozen.
     pub(crate) fn adam_without(&self, frozen: &[bool], call: &AdamUpdate<'_>) -> Result<Commands> {
         let state = call.state.both();
-        self.update(&SHADER, Which::Without(frozen), call.parameters, state, call.settings)
+        self.update(&SHADER, Which::Without(frozen), call.parameters, state, call.uniforms())
     }
 
     /// The same for all but the first parameter, which [`Kernels::backward_adam`] has updated just
@@ -242,6 +259,6 @@ impl Kernels {
     /// As [`Kernels::adam`].
     pub fn adam_rest(&self, call: &AdamUpdate<'_>) -> Result<Commands> {
         let state = call.state.both();
-        self.update(&SHADER, Which::AllButFirst, call.parameters, state, call.settings)
+        self.update(&SHADER, Which::AllButFirst, call.parameters, state, call.uniforms())
     }
 }

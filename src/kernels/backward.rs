@@ -164,6 +164,7 @@ impl Kernels {
             first_group: None,
             overrides: &[],
             settings: None,
+            loss_scale: None,
         };
         if let (Parts::Left, Some(count), Some(parts)) = (parts, plan.parts(), &scratch) {
             let &Backward { gradient, accumulate, .. } = call;

@@ -13,7 +13,14 @@ use crate::shader::{self, MATRIX, PRODUCT, Shader, WEIGHT_GRADIENT, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "backward_sgd",
-    sources: &[MATRIX, PRODUCT, WEIGHT_GRADIENT, shader::SGD_RULE, shader::BACKWARD_SGD],
+    sources: &[
+        MATRIX,
+        PRODUCT,
+        WEIGHT_GRADIENT,
+        shader::VALUE_AND_COPY,
+        shader::SGD_RULE,
+        shader::BACKWARD_SGD,
+    ],
     forms: BACKWARD_FORMS,
     groups: &[&update_bindings(Parameters::FIELDS, SETTINGS)],
     overrides: &[],
@@ -27,6 +34,7 @@ uniform! {
         code_delta: View,
         input: View,
         value: View,
+        copy: View,
         product: Product,
         has_momentum: u32,
         padding_0: u32,
@@ -40,7 +48,7 @@ uniform! {
 pub struct BackwardSgd<'a> {
     /// What the gradient is made of.
     pub factors: Factors<'a>,
-    /// The weight W, \[hidden, inputs\].
+    /// The weight W, \[hidden, inputs\]; its working copy, if it has one, is written too.
     pub value: &'a Matrix,
     /// The velocities of the set whose first parameter the weight is; `None` without momentum.
     pub state: Option<&'a SgdState>,
@@ -69,19 +77,21 @@ impl Kernels {
             state,
             settings: call.settings,
         };
-        self.update_weight(&update, |[code, output_delta, code_delta, input, value], product| {
-            Parameters {
+        self.update_weight(
+            &update,
+            |[code, output_delta, code_delta, input, value, copy], product| Parameters {
                 code,
                 output_delta,
                 code_delta,
                 input,
                 value,
+                copy,
                 product,
                 has_momentum: u32::from(state[0].is_some()),
                 padding_0: 0,
                 padding_1: 0,
                 padding_2: 0,
-            }
-        })
+            },
+        )
     }
 }

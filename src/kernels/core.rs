@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::commands::{Commands, Dispatch};
 use super::driver::most_iterations;
+use super::loss_scale::Scale;
 use super::operands::{self, Operand, Operands, Slice};
 use super::strategy::{Choice, ProductShape, StrategyTable};
 use crate::element::ElementType;
@@ -94,6 +95,8 @@ struct Shared {
     /// Bound in place of absent operands that are read and written, respectively.
     spare_read: wgpu::Buffer,
     spare_write: wgpu::Buffer,
+    /// Bound where no loss's scale is given: the scale 1.
+    unscaled: wgpu::Buffer,
     /// By their bindings, so that encode and decode share the weight's.
     group_layouts: Mutex<HashMap<&'static [Binding], wgpu::BindGroupLayout>>,
     modules: Mutex<HashMap<ModuleKey, wgpu::ShaderModule>>,
@@ -124,6 +127,7 @@ pub(super) struct Call<'a> {
     overrides: &'a [f64],
     first_group: Option<&'a wgpu::BindGroup>,
     settings: Option<&'a wgpu::Buffer>,
+    loss_scale: Option<&'a wgpu::Buffer>,
 }
 
 impl<'a> Call<'a> {
@@ -143,6 +147,7 @@ impl<'a> Call<'a> {
             overrides: &[],
             first_group: None,
             settings: None,
+            loss_scale: None,
         }
     }
 
@@ -164,9 +169,15 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Binds a second uniform, kept by the caller, at binding 1 of the last group.
-    pub(super) fn with_settings(mut self, settings: &'a wgpu::Buffer) -> Self {
-        self.settings = Some(settings);
+    /// Binds a second uniform, kept by the caller, as `settings`.
+    pub(super) fn with_settings(mut self, settings: Option<&'a wgpu::Buffer>) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Binds a loss's scale as `loss_scale`, in place of the scale 1.
+    pub(super) fn with_loss_scale(mut self, loss_scale: Option<&'a wgpu::Buffer>) -> Self {
+        self.loss_scale = loss_scale;
         self
     }
 }
@@ -182,12 +193,16 @@ impl Kernels {
         let strategies = strategies.unwrap_or_else(|| StrategyTable::new(device));
         let spare =
             |label, bytes: &[u8]| filled_buffer(device, label, bytes, wgpu::BufferUsages::STORAGE);
+        let uniform = wgpu::BufferUsages::UNIFORM;
+        let unscaled =
+            filled_buffer(device, "no loss scale", bytemuck::bytes_of(&Scale::ONE), uniform)?;
         let shared = Shared {
             device: device.clone(),
             limits: device.limits(),
             options,
             spare_read: spare("absent input", &[0; 16])?,
             spare_write: spare("absent output", &[0; (SPARE_BINDINGS * SPARE_STEP) as usize])?,
+            unscaled,
             group_layouts: Mutex::default(),
             modules: Mutex::default(),
             pipelines: Mutex::default(),
@@ -248,6 +263,11 @@ impl Kernels {
     ) -> Result<Matrix> {
         let layout = Layout::padded(rows, columns, element);
         let size = self.expect_room_for(label, layout)?;
+        Matrix::view(&self.new_buffer(label, size)?, layout)
+    }
+
+    /// A new zeroed buffer for matrices.
+    fn new_buffer(&self, label: &'static str, size: u64) -> Result<wgpu::Buffer> {
         let descriptor = wgpu::BufferDescriptor {
             label: Some(label),
             size,
@@ -255,8 +275,7 @@ impl Kernels {
             mapped_at_creation: false,
         };
         expect_alive(self.device())?;
-        let buffer = captured(self.device(), label, || self.device().create_buffer(&descriptor))?;
-        Matrix::view(&buffer, layout)
+        captured(self.device(), label, || self.device().create_buffer(&descriptor))
     }
 
     /// A new buffer holding `values`, `rows` × `columns` of them row by row, as a matrix.
@@ -300,9 +319,83 @@ impl Kernels {
         Matrix::view(&buffer, layout)
     }
 
+    /// As [`Kernels::matrix`], with a [working copy](Matrix::with_working_copy) of this type in the same
+    /// buffer, each row of which is as long as a whole number of u32: a master weight for training in 16 bits.
+    /// With [`ElementType::F32`] there is no copy.
+    ///
+    /// An optimizer binds both at once: the buffer may be as large as
+    /// [`wgpu::Limits::max_storage_buffer_binding_size`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernels::matrix`].
+    pub fn master(
+        &self,
+        label: &'static str,
+        rows: u32,
+        columns: u32,
+        values: &[f32],
+        element: ElementType,
+    ) -> Result<Matrix> {
+        let Some([layout, copy]) = self.master_layouts(label, rows, columns, element)? else {
+            return self.matrix(label, rows, columns, values);
+        };
+        let expected = u64::from(rows) * u64::from(columns);
+        if values.len() as u64 != expected {
+            return Err(Error::Length { expected, given: values.len() as u64 });
+        }
+        let (own, other) = (ElementType::F32.encode(values), element.encode_rows(values, columns));
+        let bytes = [own, other].concat();
+        let bytes = if bytes.is_empty() { &[0; 16] } else { &*bytes };
+        let buffer = filled_buffer(self.device(), label, bytes, matrix_usages())?;
+        Matrix::view(&buffer, layout)?.with_working_copy(copy)
+    }
+
+    /// The same of zeros.
+    pub(crate) fn zeroed_master(
+        &self,
+        label: &'static str,
+        rows: u32,
+        columns: u32,
+        element: ElementType,
+    ) -> Result<Matrix> {
+        let Some([layout, copy]) = self.master_layouts(label, rows, columns, element)? else {
+            return self.zeros(label, rows, columns);
+        };
+        let size = (copy.offset + u64::from(rows) * u64::from(copy.row_stride)) * element.size();
+        let buffer = self.new_buffer(label, size.max(16))?;
+        Matrix::view(&buffer, layout)?.with_working_copy(copy)
+    }
+
+    /// Where a matrix and its working copy lie in a buffer that the device allows; `None` without a copy.
+    fn master_layouts(
+        &self,
+        what: &'static str,
+        rows: u32,
+        columns: u32,
+        element: ElementType,
+    ) -> Result<Option<[Layout; 2]>> {
+        if element == ElementType::F32 {
+            return Ok(None);
+        }
+        let layout = Layout::contiguous(rows, columns);
+        let own = u64::from(rows) * u64::from(columns) * ElementType::F32.size();
+        let copy =
+            Layout { offset: own / element.size(), ..Layout::padded(rows, columns, element) };
+        let size = self.expect_room_for(what, layout)? + self.expect_room_for(what, copy)?;
+        self.expect_size(what, size)?;
+        Ok(Some([layout, copy]))
+    }
+
     /// A new uniform buffer that the host can write to.
     pub(crate) fn uniform_buffer(&self, label: &'static str, bytes: &[u8]) -> Result<wgpu::Buffer> {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        filled_buffer(self.device(), label, bytes, usage)
+    }
+
+    /// A new buffer with these contents that kernels write, and read as a uniform too.
+    pub(super) fn state_buffer(&self, label: &'static str, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let usage = matrix_usages() | wgpu::BufferUsages::UNIFORM;
         filled_buffer(self.device(), label, bytes, usage)
     }
 
@@ -316,11 +409,17 @@ impl Kernels {
         let values = u64::from(layout.rows) * u64::from(layout.row_stride);
         expect_countable(what, values)?;
         let needed = (values * layout.element.size()).max(16);
+        self.expect_size(what, needed)?;
+        Ok(needed)
+    }
+
+    /// Passes if the device allows a buffer of so many bytes.
+    fn expect_size(&self, what: &'static str, needed: u64) -> Result<()> {
         let available = self.shared.limits.max_buffer_size;
         if needed > available {
             return Err(Error::Limit { what, limit: "max_buffer_size", needed, available });
         }
-        Ok(needed)
+        Ok(())
     }
 
     /// The device's limits.
@@ -380,18 +479,27 @@ impl Kernels {
         }
         let (shader, form) = (call.shader, call.form);
         self.expect_limits(shader, form)?;
-        if let Some(settings) = call.settings {
-            expect_settings(shader, settings, operands)?;
-        }
         let uniform = wgpu::BufferUsages::UNIFORM;
         let parameters = filled_buffer(self.device(), shader.name, call.parameters, uniform)?;
-        let pipeline = self.pipeline(shader, form, operands, call.overrides)?;
+        let unscaled = &self.shared.unscaled;
         let last = shader.groups.len() - 1;
-        let layout = self.group_layout(shader.groups[last])?;
-        let mut entries = vec![entry(0, Slice::whole(&parameters))];
-        if let Some(settings) = call.settings {
-            entries.push(entry(1, Slice::whole(settings)));
+        let mut entries = Vec::new();
+        for (index, binding) in (0..).zip(shader.groups[last]) {
+            let (Access::Uniform(_), name) = (binding.access, binding.name) else { continue };
+            let given = [("settings", call.settings), ("loss_scale", call.loss_scale)];
+            let given = given.into_iter().find(|(other, _)| *other == name);
+            let buffer = match given {
+                Some((_, Some(kept))) => {
+                    expect_uniform(binding, kept, operands)?;
+                    kept
+                }
+                Some((_, None)) => unscaled,
+                None => &parameters,
+            };
+            entries.push(entry(index, Slice::whole(buffer)));
         }
+        let pipeline = self.pipeline(shader, form, operands, call.overrides)?;
+        let layout = self.group_layout(shader.groups[last])?;
         let of_group = operands.bound.iter().filter(|operand| operand.group == last);
         entries.extend(of_group.map(|operand| self.operand_entry(operand)));
         let group = captured(self.device(), shader.name, || {
@@ -559,26 +667,25 @@ impl Kernels {
     }
 }
 
-/// Passes if `settings` can be bound at binding 1 of the last group.
-fn expect_settings<const N: usize>(
-    shader: &'static Shader,
-    settings: &wgpu::Buffer,
+/// Passes if `kept`, a buffer of the caller's, can be bound as this uniform.
+fn expect_uniform<const N: usize>(
+    binding: &Binding,
+    kept: &wgpu::Buffer,
     operands: &Operands<'_, N>,
 ) -> Result<()> {
-    let binding = &shader.groups[shader.groups.len() - 1][1];
-    let (needed, given) = (wgpu::BufferUsages::UNIFORM, settings.usage());
+    let (needed, given) = (wgpu::BufferUsages::UNIFORM, kept.usage());
     if !given.contains(needed) {
         return Err(Error::Usage { operand: binding.name, needed, given });
     }
     if let Access::Uniform(fields) = binding.access {
         let ends = fields.iter().map(|field| field.offset + field.size);
-        let (needed, given) = (ends.max().unwrap_or(0) as u64, settings.size());
+        let (needed, given) = (ends.max().unwrap_or(0) as u64, kept.size());
         if given < needed {
             return Err(Error::DoesNotFit { operand: binding.name, needed, given });
         }
     }
     for operand in &operands.bound {
-        let shared = operand.bound.is_some_and(|slice| slice.buffer == settings);
+        let shared = operand.bound.is_some_and(|slice| slice.buffer == kept);
         if shared && operand.binding.access.writes() {
             return Err(Error::Aliased { output: operand.binding.name, other: binding.name });
         }

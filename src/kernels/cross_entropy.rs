@@ -4,11 +4,11 @@ use super::commands::Commands;
 use super::core::Kernels;
 use super::loss::{BYTES, GROUPS, INVOCATIONS, LossGradient, OVERRIDES};
 use crate::error::Result;
-use crate::shader::{ACTIVATION, CROSS_ENTROPY, Form, LOSS, MATRIX, MEASURE, Shader};
+use crate::shader::{ACTIVATION, CROSS_ENTROPY, Form, LOSS, MATRIX, MEASURE, SCALE, Shader};
 
 pub(super) static SHADER: Shader = Shader {
     name: "cross_entropy",
-    sources: &[MATRIX, ACTIVATION, LOSS, MEASURE, CROSS_ENTROPY],
+    sources: &[MATRIX, ACTIVATION, LOSS, SCALE, MEASURE, CROSS_ENTROPY],
     forms: &[&Form::only(INVOCATIONS, BYTES)],
     groups: GROUPS,
     overrides: OVERRIDES,

@@ -10,11 +10,11 @@ use super::strategy::{DECODE_FORMS, Pattern};
 use super::weight::{WEIGHT_GROUP, Weight};
 use crate::error::Result;
 use crate::matrix::Matrix;
-use crate::shader::{ACTIVATION, DECODE, LINEAR, LOSS, MATRIX, PRODUCT, Shader};
+use crate::shader::{ACTIVATION, DECODE, LINEAR, LOSS, MATRIX, PRODUCT, SCALE, Shader};
 
 pub(super) static SHADER: Shader = Shader {
     name: "decode",
-    sources: &[MATRIX, ACTIVATION, LOSS, PRODUCT, LINEAR, DECODE],
+    sources: &[MATRIX, ACTIVATION, LOSS, SCALE, PRODUCT, LINEAR, DECODE],
     forms: DECODE_FORMS,
     groups: &[WEIGHT_GROUP, OPERAND_GROUP],
     overrides: OVERRIDES_WITH_LOSSES,

@@ -6,11 +6,11 @@ use super::linear::{Direction, ELEMENTS, Gradient, Linear, OPERAND_GROUP, OVERRI
 use super::strategy::{ENCODE_FORMS, Pattern};
 use super::weight::{WEIGHT_GROUP, Weight};
 use crate::error::Result;
-use crate::shader::{ACTIVATION, ENCODE, LINEAR, LOSS, MATRIX, PRODUCT, Shader};
+use crate::shader::{ACTIVATION, ENCODE, LINEAR, LOSS, MATRIX, PRODUCT, SCALE, Shader};
 
 pub(super) static SHADER: Shader = Shader {
     name: "encode",
-    sources: &[MATRIX, ACTIVATION, LOSS, PRODUCT, LINEAR, ENCODE],
+    sources: &[MATRIX, ACTIVATION, LOSS, SCALE, PRODUCT, LINEAR, ENCODE],
     forms: ENCODE_FORMS,
     groups: &[WEIGHT_GROUP, OPERAND_GROUP],
     overrides: OVERRIDES,

@@ -4,6 +4,7 @@ use super::activation::{Activation, needed_saved};
 use super::commands::Commands;
 use super::core::Kernels;
 use super::loss::{Loss, Reduction};
+use super::loss_scale::{self, LossScale};
 use super::operands::View;
 use super::product::{Product, ProductCall};
 use super::strategy::{Pattern, ProductShape};
@@ -27,6 +28,7 @@ pub(super) const OPERAND_GROUP: &[Binding] = &[
     Binding { name: "output", access: Access::Write },
     Binding { name: "preactivation", access: Access::Write },
     Binding { name: "scratch", access: Access::WriteValues },
+    loss_scale::BINDING,
 ];
 
 /// Of encode, which ends in no loss, and of decode.
@@ -157,6 +159,7 @@ pub(crate) struct LossProduct<'a> {
     pub(crate) target: &'a Matrix,
     pub(crate) loss: Loss,
     pub(crate) reduction: Reduction,
+    pub(crate) loss_scale: Option<&'a LossScale>,
 }
 
 /// What the kernels that share `linear.wgsl` differ in.
@@ -179,6 +182,7 @@ struct Operation<'a> {
     activation: Activation,
     epilogue: f64,
     scale: f32,
+    loss_scale: Option<&'a LossScale>,
 }
 
 impl Operation<'_> {
@@ -216,6 +220,7 @@ impl Kernels {
             activation: call.activation,
             epilogue: ACTIVATE,
             scale: 1.0,
+            loss_scale: None,
         };
         Ok(self.product(direction, weight, &operation)?.0)
     }
@@ -243,6 +248,7 @@ impl Kernels {
                 Loss::BinaryCrossEntropy => CROSS_ENTROPY,
             },
             scale: call.reduction.scale(linear.output.len()),
+            loss_scale: call.loss_scale,
         };
         let product = self.product(direction, weight, &operation);
         let (commands, losses) = product.map_err(|error| error.renamed(&[["extra", "target"]]))?;
@@ -277,6 +283,7 @@ impl Kernels {
             activation: call.activation,
             epilogue: SLOPE,
             scale: 1.0,
+            loss_scale: None,
         };
         let product = self.product(direction, weight, &operation);
         Ok(product.map_err(|error| error.renamed(&[["input", "delta"]]))?.0)
@@ -296,8 +303,9 @@ impl Kernels {
         let plan = self.plan(shape, 1);
         let losses = if operation.has_losses() { plan.last_invocations() } else { 0 };
         let scratch = self.scratch(&plan, losses)?;
+        let weight_matrix = weight.matrix().working();
         let operands = [
-            Some(weight.matrix()),
+            Some(&weight_matrix),
             Some(operation.input),
             operation.bias,
             operation.saved,
@@ -330,6 +338,7 @@ impl Kernels {
             first_group: Some(weight.bind_group()),
             overrides: &overrides,
             settings: None,
+            loss_scale: operation.loss_scale.map(LossScale::buffer),
         };
         let commands = self.multiply(&plan, &call, parameters)?;
         let losses = scratch.filter(|_| losses > 0).map(|scratch| {

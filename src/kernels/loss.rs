@@ -5,6 +5,7 @@ use super::column_sums::Sum;
 use super::commands::Commands;
 use super::core::{Call, Kernels};
 use super::elementwise::quads;
+use super::loss_scale::{self, LossScale};
 use super::operands::View;
 use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
@@ -27,6 +28,7 @@ pub(super) const GROUPS: &[&[Binding]] = &[&[
     Binding { name: "saved", access: Access::Read },
     Binding { name: "delta", access: Access::Write },
     Binding { name: "partials", access: Access::WriteValues },
+    loss_scale::BINDING,
 ]];
 
 pub(super) const OVERRIDES: &[Override] = &[Activation::OVERRIDE];
@@ -108,6 +110,8 @@ pub struct LossGradient<'a> {
     /// What its derivative is computed from: its output, or its input where
     /// [`Activation::needs_preactivation`]. Not needed for the identity, or without `delta`.
     pub saved: Option<&'a Matrix>,
+    /// What the gradient, but not the loss, is multiplied with.
+    pub loss_scale: Option<&'a LossScale>,
 }
 
 impl<'a> LossGradient<'a> {
@@ -121,6 +125,7 @@ impl<'a> LossGradient<'a> {
             delta: None,
             activation: Activation::Identity,
             saved: None,
+            loss_scale: None,
         }
     }
 
@@ -133,6 +138,12 @@ impl<'a> LossGradient<'a> {
     /// Sets [`LossGradient::delta`].
     pub fn with_delta(mut self, delta: Option<&'a Matrix>) -> Self {
         self.delta = delta;
+        self
+    }
+
+    /// Sets [`LossGradient::loss_scale`].
+    pub fn with_loss_scale(mut self, scale: Option<&'a LossScale>) -> Self {
+        self.loss_scale = scale;
         self
     }
 
@@ -197,7 +208,9 @@ impl Kernels {
         let activation = if call.delta.is_some() { call.activation } else { Activation::Identity };
         let overrides = [activation.code()];
         let workgroups = self.workgroups(shader, groups)?;
-        let measure = Call::new(shader, &parameters, workgroups).with_overrides(&overrides);
+        let measure = Call::new(shader, &parameters, workgroups)
+            .with_overrides(&overrides)
+            .with_loss_scale(call.loss_scale.map(LossScale::buffer));
         let total = Sum { partials: &partials, scale, total: call.loss };
         let measure = self.prepare(&operands, &measure)?;
         let sum = self.sum(&total).map_err(|error| error.renamed(&[["total", "loss"]]))?;

@@ -22,6 +22,7 @@ mod elementwise;
 mod encode;
 mod linear;
 mod loss;
+mod loss_scale;
 mod noise;
 mod operands;
 mod parameter_set;
@@ -45,6 +46,7 @@ pub use self::core::{KernelOptions, Kernels};
 pub(crate) use self::linear::LossProduct;
 pub use self::linear::{Gradient, Linear};
 pub use self::loss::{Loss, LossGradient, Reduction};
+pub use self::loss_scale::{LossScale, LossScaleSettings, LossScaleStatus};
 pub use self::noise::{Noise, NoiseState, NoisyCopy};
 pub use self::parameter_set::ParameterUpdate;
 pub(crate) use self::parameter_set::{GRADIENTS, MOST_PARAMETERS, VALUES};
@@ -67,6 +69,7 @@ pub const SHADERS: &[&Shader] = &[
     &noise::SHADER,
     &squared_error::SHADER,
     &cross_entropy::SHADER,
+    &loss_scale::SHADER,
     &sgd::SHADER,
     &adam::SHADER,
 ];

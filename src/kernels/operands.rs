@@ -1,5 +1,7 @@
 //! The checks that every kernel's operands go through, and their views for the shader.
 
+use std::ops::Range;
+
 use crate::element::ElementType;
 use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_usage, expect_whole_words};
@@ -47,6 +49,8 @@ pub(super) struct Operands<'a, const N: usize> {
     pub(super) bound: Vec<Operand<'a>>,
     /// In the order in which they were given.
     pub(super) views: [View; N],
+    /// Of the working copy of the matrix that is updated, in that matrix's slice.
+    pub(super) copy: View,
     /// Of [`Width::Mixed`], the codes of the shader's [`elements`](Shader::elements).
     pub(super) elements: Vec<u32>,
 }
@@ -63,8 +67,15 @@ pub(super) fn storage_bindings(
     })
 }
 
+/// What of a shader's [`elements`](Shader::elements) is the working copy of the matrix that the shader
+/// updates, which is bound together with it.
+pub(super) const COPY: &str = "working copy";
+
 /// Checks `operands`, which stand in the order of the shader's storage bindings, against what the
 /// shader takes, the device's limits and each other.
+///
+/// A matrix that is written and has a working copy is bound with it by a shader that updates it; no other
+/// shader may write it.
 pub(super) fn check<'a, const N: usize>(
     shader: &'static Shader,
     limits: &wgpu::Limits,
@@ -74,7 +85,7 @@ pub(super) fn check<'a, const N: usize>(
     for ((_, _, binding), matrix) in storage_bindings(shader).zip(operands) {
         if let Some(matrix) = matrix {
             expect_usage(binding.name, matrix, wgpu::BufferUsages::STORAGE)?;
-            expect_element(shader, binding.name, matrix)?;
+            expect_element(shader, binding, matrix)?;
         }
     }
     expect_outputs_apart(shader, operands.map(given))?;
@@ -92,10 +103,15 @@ pub(super) fn check<'a, const N: usize>(
             if !aligned {
                 width = Width::Scalar;
             }
-            let element = shader.elements.iter().position(|one| one.binding == binding.name);
-            if let Some(index) = element {
-                elements[index] = layout.element.code();
-            }
+        }
+        let Some(matrix) = given(matrix) else { continue };
+        let place = |name| shader.elements.iter().position(|one| one.binding == name);
+        if let Some(index) = place(binding.name) {
+            elements[index] = matrix.layout().element.code();
+        }
+        let copy = matrix.working_copy().filter(|_| shader.updates(binding));
+        if let Some((index, copy)) = place(COPY).zip(copy) {
+            elements[index] = copy.layout().element.code();
         }
     }
     if elements.iter().any(|code| *code != ElementType::F32.code()) {
@@ -104,7 +120,7 @@ pub(super) fn check<'a, const N: usize>(
         elements.clear();
     }
 
-    let mut views = [View::default(); N];
+    let (mut views, mut copy) = ([View::default(); N], View::default());
     let mut bound = Vec::with_capacity(N);
     for (((group, index, binding), matrix), view) in
         storage_bindings(shader).zip(operands).zip(&mut views)
@@ -115,12 +131,28 @@ pub(super) fn check<'a, const N: usize>(
             // An empty matrix keeps its dimensions, which kernels read as lengths, and no memory.
             *view = View { offset: 0, row_stride: 0, rows: layout.rows, columns: layout.columns };
             if !matrix.is_empty() {
-                let part = slice_of(binding.name, matrix, limits)?;
+                let own = matrix.byte_range();
+                let with_copy = matrix.working_copy().filter(|_| shader.updates(binding));
+                let range = with_copy.as_ref().map_or(own.clone(), |copy| {
+                    let other = copy.byte_range();
+                    own.start.min(other.start)..own.end.max(other.end)
+                });
+                let part = slice_of_range(binding.name, matrix.buffer(), range, limits)?;
+                if let Some(matrix) = with_copy {
+                    let layout = matrix.layout();
+                    let skipped = matrix.byte_range().start - part.offset;
+                    copy = View {
+                        offset: (skipped / layout.element.size()) as u32,
+                        row_stride: layout.row_stride,
+                        rows: layout.rows,
+                        columns: layout.columns,
+                    };
+                }
                 let words = match binding.access {
                     Access::Read | Access::Write => u64::from(width.elements()),
                     _ => 1,
                 };
-                let skipped = (matrix.byte_range().start - part.offset) / layout.element.size();
+                let skipped = (own.start - part.offset) / layout.element.size();
                 view.offset = (skipped / words) as u32;
                 view.row_stride = layout.row_stride / words as u32;
                 slice = Some(part);
@@ -128,7 +160,7 @@ pub(super) fn check<'a, const N: usize>(
         }
         bound.push(Operand { binding, group, index, bound: slice });
     }
-    Ok(Operands { width, bound, views, elements })
+    Ok(Operands { width, bound, views, copy, elements })
 }
 
 /// The part of the matrix's buffer to bind: from the last place at or before its first element
@@ -138,7 +170,15 @@ pub(super) fn slice_of<'a>(
     matrix: &'a Matrix,
     limits: &wgpu::Limits,
 ) -> Result<Slice<'a>> {
-    let range = matrix.byte_range();
+    slice_of_range(name, matrix.buffer(), matrix.byte_range(), limits)
+}
+
+fn slice_of_range<'a>(
+    name: &'static str,
+    buffer: &'a wgpu::Buffer,
+    range: Range<u64>,
+    limits: &wgpu::Limits,
+) -> Result<Slice<'a>> {
     let alignment = u64::from(limits.min_storage_buffer_offset_alignment).max(16);
     let offset = range.start / alignment * alignment;
     let size = range.end.next_multiple_of(4) - offset;
@@ -151,13 +191,20 @@ pub(super) fn slice_of<'a>(
             available,
         });
     }
-    Ok(Slice { buffer: matrix.buffer(), offset, size: wgpu::BufferSize::new(size) })
+    Ok(Slice { buffer, offset, size: wgpu::BufferSize::new(size) })
 }
 
 /// Passes if the shader takes elements of the matrix's type at this binding, and they lie where they
 /// must.
-fn expect_element(shader: &'static Shader, name: &'static str, matrix: &Matrix) -> Result<()> {
-    let given = matrix.layout().element;
+fn expect_element(shader: &Shader, binding: &'static Binding, matrix: &Matrix) -> Result<()> {
+    let (name, given) = (binding.name, matrix.layout().element);
+    if let Some(copy) = matrix.working_copy() {
+        expect_whole_words(name, &copy)?;
+        if binding.access.writes() && !shader.updates(binding) {
+            let reason = "its working copy would be left behind: only an optimizer writes both";
+            return Err(Error::Incompatible { what: name, reason });
+        }
+    }
     if given != ElementType::F32 && !shader.takes_any_element(name) {
         let reason = "it must be f32 here";
         return Err(Error::ElementType { operand: name, given, reason });

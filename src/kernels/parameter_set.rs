@@ -4,10 +4,11 @@
 use super::commands::Commands;
 use super::core::{Call, Kernels};
 use super::elementwise::{INVOCATIONS, groups};
-use super::operands::View;
+use super::loss_scale::{self, LossScale};
+use super::operands::{COPY, View};
 use crate::error::{Error, Result};
 use crate::matrix::{Layout, Matrix, expect_countable, expect_shape};
-use crate::shader::{Access, Binding, Field, Shader, uniform};
+use crate::shader::{Access, Binding, Element, Field, Shader, VALUE, elements, uniform};
 
 /// Most parameters of a set, so that their values, gradients and state are seven storage buffers.
 pub(crate) const MOST_PARAMETERS: usize = 3;
@@ -23,6 +24,7 @@ uniform! {
         value_0: View,
         value_1: View,
         value_2: View,
+        copy: View,
         state: View,
         groups_wide: u32,
         end_0: u32,
@@ -32,14 +34,15 @@ uniform! {
 }
 
 /// The bindings of a kernel on parameter_set.wgsl, with settings of these fields.
-pub(super) const fn bindings(settings: &'static [Field]) -> [Binding; 9] {
+pub(super) const fn bindings(settings: &'static [Field]) -> [Binding; 10] {
     [
         Binding { name: "parameters", access: Access::Uniform(Parameters::FIELDS) },
         Binding { name: "settings", access: Access::Uniform(settings) },
+        loss_scale::BINDING,
         Binding { name: "gradient_0", access: Access::Read },
         Binding { name: "gradient_1", access: Access::ReadValues },
         Binding { name: "gradient_2", access: Access::ReadValues },
-        Binding { name: "value_0", access: Access::Write },
+        Binding { name: VALUE, access: Access::Write },
         Binding { name: "value_1", access: Access::WriteValues },
         Binding { name: "value_2", access: Access::WriteValues },
         Binding { name: "state", access: Access::WriteValues },
@@ -47,10 +50,18 @@ pub(super) const fn bindings(settings: &'static [Field]) -> [Binding; 9] {
 }
 
 /// The same with second moments.
-pub(super) const fn bindings_with_second(settings: &'static [Field]) -> [Binding; 10] {
-    let [a, b, c, d, e, f, g, h, i] = bindings(settings);
-    [a, b, c, d, e, f, g, h, i, Binding { name: "second_moments", access: Access::WriteValues }]
+pub(super) const fn bindings_with_second(settings: &'static [Field]) -> [Binding; 11] {
+    let [a, b, c, d, e, f, g, h, i, j] = bindings(settings);
+    [a, b, c, d, e, f, g, h, i, j, Binding { name: "second_moments", access: Access::WriteValues }]
 }
+
+/// The gradients' elements, and those of the first parameter's working copy.
+pub(super) const ELEMENTS: &[Element] = elements! {
+    "gradient_0": "GRADIENT_0_ELEMENT",
+    "gradient_1": "GRADIENT_1_ELEMENT",
+    "gradient_2": "GRADIENT_2_ELEMENT",
+    COPY: "COPY_ELEMENT",
+};
 
 /// What values, gradients and their shares of a state are called in a call.
 pub(crate) const VALUES: [&str; MOST_PARAMETERS] =
@@ -65,7 +76,7 @@ const NAMES: &[[&str; 2]] = &[
     ["gradient_0", GRADIENTS[0]],
     ["gradient_1", GRADIENTS[1]],
     ["gradient_2", GRADIENTS[2]],
-    ["value_0", VALUES[0]],
+    [VALUE, VALUES[0]],
     ["value_1", VALUES[1]],
     ["value_2", VALUES[2]],
 ];
@@ -73,9 +84,10 @@ const NAMES: &[[&str; 2]] = &[
 /// One parameter of a [`SgdUpdate`](super::SgdUpdate) or an [`AdamUpdate`](super::AdamUpdate).
 #[derive(Debug, Clone, Copy)]
 pub struct ParameterUpdate<'a> {
-    /// The parameter.
+    /// The parameter, in f32. If it has a [working copy](Matrix::with_working_copy), that is written too; it
+    /// must then be the first of its set.
     pub value: &'a Matrix,
-    /// Its gradient, in the same shape.
+    /// Its gradient, in the same shape and of any [`ElementType`](crate::ElementType).
     pub gradient: &'a Matrix,
 }
 
@@ -179,6 +191,13 @@ pub(super) enum Which<'a> {
     AllButFirst,
 }
 
+/// The uniforms that a step reads and the caller keeps.
+#[derive(Clone, Copy)]
+pub(super) struct Uniforms<'a> {
+    pub(super) settings: &'a wgpu::Buffer,
+    pub(super) loss_scale: Option<&'a LossScale>,
+}
+
 impl Kernels {
     /// One step on a set of parameters, by a kernel on parameter_set.wgsl.
     pub(super) fn update(
@@ -187,16 +206,22 @@ impl Kernels {
         which: Which<'_>,
         parameters: &[ParameterUpdate<'_>],
         state: [Option<&SetState>; 2],
-        settings: &wgpu::Buffer,
+        uniforms: Uniforms<'_>,
     ) -> Result<Commands> {
         expect_set(parameters.len())?;
         for (name, parameter) in GRADIENTS.into_iter().zip(parameters) {
             expect_shape(name, parameter.gradient, parameter.value.shape())?;
         }
+        for (what, parameter) in VALUES.into_iter().zip(parameters).skip(1) {
+            if parameter.value.working_copy().is_some() {
+                let reason = "a parameter with a working copy must be the first of its set";
+                return Err(Error::Incompatible { what, reason });
+            }
+        }
         for state in state.into_iter().flatten() {
             expect_state(state, parameters)?;
         }
-        let prepared = self.prepare_update(shader, which, parameters, state, settings);
+        let prepared = self.prepare_update(shader, which, parameters, state, uniforms);
         prepared.map_err(|error| error.renamed(NAMES))
     }
 
@@ -207,7 +232,7 @@ impl Kernels {
         which: Which<'_>,
         parameters: &[ParameterUpdate<'_>],
         state: [Option<&SetState>; 2],
-        settings: &wgpu::Buffer,
+        uniforms: Uniforms<'_>,
     ) -> Result<Commands> {
         let [a, b, c] = [0, 1, 2].map(|index| parameters.get(index));
         let values = [a, b, c].map(|p| Some(p?.value));
@@ -239,13 +264,16 @@ impl Kernels {
             value_0,
             value_1,
             value_2,
+            copy: operands.copy,
             state,
             groups_wide: workgroups[0],
             end_0: end_0 as u32,
             end_1: end_1 as u32,
             end_2: end_2 as u32,
         };
-        let call = Call::new(shader, &uniform, workgroups).with_settings(settings);
+        let call = Call::new(shader, &uniform, workgroups)
+            .with_settings(Some(uniforms.settings))
+            .with_loss_scale(uniforms.loss_scale.map(LossScale::buffer));
         self.prepare(&operands, &call)
     }
 }

@@ -88,6 +88,8 @@ pub(super) struct ProductCall<'a, const N: usize> {
     pub(super) overrides: &'a [f64],
     /// A second uniform.
     pub(super) settings: Option<&'a wgpu::Buffer>,
+    /// By which a loss's gradient is multiplied.
+    pub(super) loss_scale: Option<&'a wgpu::Buffer>,
 }
 
 impl Kernels {
@@ -171,9 +173,7 @@ impl Kernels {
         if let Some(group) = call.first_group {
             dispatch = dispatch.with_first_group(group);
         }
-        if let Some(settings) = call.settings {
-            dispatch = dispatch.with_settings(settings);
-        }
+        let dispatch = dispatch.with_settings(call.settings).with_loss_scale(call.loss_scale);
         self.prepare(call.operands, &dispatch)
     }
 }

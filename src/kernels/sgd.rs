@@ -3,18 +3,26 @@
 use super::commands::Commands;
 use super::core::Kernels;
 use super::elementwise::INVOCATIONS;
-use super::parameter_set::{self, ParameterUpdate, SetState, Which, not_negative};
+use super::loss_scale::LossScale;
+use super::parameter_set::{self, ParameterUpdate, SetState, Uniforms, Which, not_negative};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::shader::{self, Field, Form, MATRIX, Shader, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "sgd",
-    sources: &[MATRIX, shader::PARAMETER_SET, shader::SGD_RULE, shader::SGD],
+    sources: &[
+        MATRIX,
+        shader::VALUE_AND_COPY,
+        shader::SCALE,
+        shader::PARAMETER_SET,
+        shader::SGD_RULE,
+        shader::SGD,
+    ],
     forms: &[&Form::only(INVOCATIONS, 0)],
     groups: &[&parameter_set::bindings(SETTINGS)],
     overrides: &[],
-    elements: &[],
+    elements: parameter_set::ELEMENTS,
 };
 
 /// The settings' fields.
@@ -138,6 +146,15 @@ pub struct SgdUpdate<'a> {
     /// A uniform buffer with [`SgdSettings::to_uniform`]: write to it between submissions to change
     /// the learning rate.
     pub settings: &'a wgpu::Buffer,
+    /// The scale of the loss that the gradients come from, which [`Kernels::loss_scale`] has set before:
+    /// it is taken out of them, and the step is skipped where they are not finite.
+    pub loss_scale: Option<&'a LossScale>,
+}
+
+impl<'a> SgdUpdate<'a> {
+    fn uniforms(&self) -> Uniforms<'a> {
+        Uniforms { settings: self.settings, loss_scale: self.loss_scale }
+    }
 }
 
 impl Kernels {
@@ -154,7 +171,7 @@ impl Kernels {
     /// The same for all but those that are frozen.
     pub(crate) fn sgd_without(&self, frozen: &[bool], call: &SgdUpdate<'_>) -> Result<Commands> {
         let state = [call.state.map(|state| &state.set), None];
-        self.update(&SHADER, Which::Without(frozen), call.parameters, state, call.settings)
+        self.update(&SHADER, Which::Without(frozen), call.parameters, state, call.uniforms())
     }
 
     /// The same for all but the first parameter, which [`Kernels::backward_sgd`] has updated: its
@@ -165,6 +182,6 @@ impl Kernels {
     /// As [`Kernels::sgd`].
     pub fn sgd_rest(&self, call: &SgdUpdate<'_>) -> Result<Commands> {
         let state = call.state.map(|state| &state.set);
-        self.update(&SHADER, Which::AllButFirst, call.parameters, [state, None], call.settings)
+        self.update(&SHADER, Which::AllButFirst, call.parameters, [state, None], call.uniforms())
     }
 }

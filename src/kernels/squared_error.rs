@@ -4,11 +4,11 @@ use super::commands::Commands;
 use super::core::Kernels;
 use super::loss::{BYTES, GROUPS, INVOCATIONS, LossGradient, OVERRIDES};
 use crate::error::Result;
-use crate::shader::{ACTIVATION, Form, LOSS, MATRIX, MEASURE, SQUARED_ERROR, Shader};
+use crate::shader::{ACTIVATION, Form, LOSS, MATRIX, MEASURE, SCALE, SQUARED_ERROR, Shader};
 
 pub(super) static SHADER: Shader = Shader {
     name: "squared_error",
-    sources: &[MATRIX, ACTIVATION, LOSS, MEASURE, SQUARED_ERROR],
+    sources: &[MATRIX, ACTIVATION, LOSS, SCALE, MEASURE, SQUARED_ERROR],
     forms: &[&Form::only(INVOCATIONS, BYTES)],
     groups: GROUPS,
     overrides: OVERRIDES,

@@ -29,7 +29,8 @@ struct Shared {
 
 impl Weight {
     /// Takes the caller's matrix, \[hidden, inputs\] and row-major as PyTorch's `nn.Linear.weight`,
-    /// for the weight. Nothing is copied.
+    /// for the weight. Nothing is copied. Of one with a [working copy](Matrix::with_working_copy), the
+    /// products read that.
     ///
     /// # Errors
     ///
@@ -40,12 +41,12 @@ impl Weight {
     pub fn new(kernels: &Kernels, matrix: Matrix) -> Result<Self> {
         expect_usage("weight", &matrix, wgpu::BufferUsages::STORAGE)?;
         expect_whole_words("weight", &matrix)?;
-        let bind_group = kernels.bind_alone(WEIGHT_GROUP, &matrix)?;
+        let bind_group = kernels.bind_alone(WEIGHT_GROUP, &matrix.working())?;
         let device = kernels.device().clone();
         Ok(Self { shared: Arc::new(Shared { device, matrix, bind_group }) })
     }
 
-    /// The weight's matrix.
+    /// The weight's matrix: what is learned. Where it has a working copy, it is the f32 master of that.
     pub fn matrix(&self) -> &Matrix {
         &self.shared.matrix
     }

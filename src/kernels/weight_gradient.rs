@@ -3,12 +3,12 @@
 use super::backward::Contributions;
 use super::commands::Commands;
 use super::core::Kernels;
-use super::operands::View;
+use super::operands::{COPY, View};
 use super::product::{Plan, Product, ProductCall};
 use super::strategy::{Pattern, ProductShape};
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{Access, Binding, Element, Field, Shader, elements};
+use crate::shader::{Access, Binding, Element, Field, Shader, VALUE, elements};
 
 /// What the weight's gradient Hᵀ·dA + dZᵀ·X is made of. All may be of any
 /// [`ElementType`](crate::ElementType), each of its own.
@@ -26,12 +26,13 @@ pub struct Factors<'a> {
     pub contributions: Contributions,
 }
 
-/// The matrices whose elements may be of any type.
+/// The factors' elements, and those of the working copy of the weight that is updated.
 pub(super) const ELEMENTS: &[Element] = elements! {
     "code": "CODE_ELEMENT",
     "output_delta": "OUTPUT_DELTA_ELEMENT",
     "code_delta": "CODE_DELTA_ELEMENT",
     "input": "INPUT_ELEMENT",
+    COPY: "COPY_ELEMENT",
 };
 
 /// The bindings of a kernel that updates the weight with its gradient.
@@ -46,7 +47,7 @@ pub(super) const fn update_bindings(
         Binding { name: "output_delta", access: Access::Read },
         Binding { name: "code_delta", access: Access::Read },
         Binding { name: "input", access: Access::Read },
-        Binding { name: "value", access: Access::Write },
+        Binding { name: VALUE, access: Access::Write },
         Binding { name: "state", access: Access::WriteValues },
         Binding { name: "scratch", access: Access::WriteValues },
     ]
@@ -103,11 +104,11 @@ impl Kernels {
     }
 
     /// The dispatches of a kernel that updates the weight with its gradient. `parameters` makes its
-    /// uniform of the views of code, output_delta, code_delta, input and value.
+    /// uniform of the views of code, output_delta, code_delta, input, value and its working copy.
     pub(super) fn update_weight<P: bytemuck::Pod>(
         &self,
         call: &WeightUpdate<'_>,
-        parameters: impl Fn([View; 5], Product) -> P,
+        parameters: impl Fn([View; 6], Product) -> P,
     ) -> Result<Commands> {
         let plan = self.gradient_plan(call.factors.expect_shapes("value", call.value)?);
         let scratch = self.scratch(&plan, 0)?;
@@ -119,13 +120,14 @@ impl Kernels {
             [code, output_delta, code_delta, input, value, state, scratch.as_ref(), second];
         let operands = self.check(call.shader, operands)?;
         let [code, output_delta, code_delta, input, value, _, _, _] = operands.views;
-        let views = [code, output_delta, code_delta, input, value];
+        let views = [code, output_delta, code_delta, input, value, operands.copy];
         let product = ProductCall {
             shader: call.shader,
             operands: &operands,
             first_group: None,
             overrides: &[],
             settings: Some(call.settings),
+            loss_scale: None,
         };
         self.multiply(&plan, &product, |product| parameters(views, product))
     }

@@ -333,6 +333,7 @@ pub const CALLS: &[Call] = &[
                 parameters: &parameters(operands),
                 state: Some(&SgdState::new(kernels, &states(operands))?),
                 settings: &operands.settings,
+                loss_scale: None,
             })
         },
     },
@@ -345,6 +346,7 @@ pub const CALLS: &[Call] = &[
                 parameters: &parameters(operands),
                 state: &AdamState::new(kernels, &states(operands))?,
                 settings: &operands.settings,
+                loss_scale: None,
             })
         },
     },

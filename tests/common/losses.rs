@@ -139,6 +139,7 @@ fn check(rig: &Rig, case: &Case) {
         delta: Some(&delta),
         activation: case.activation,
         saved: Some(&rig.put(data.saved(case.activation), saved_place)),
+        loss_scale: None,
     };
     rig.run(&commands(&rig.kernels, case.loss, &call).unwrap());
     expect_loss(&what, rig.get(&loss)[0], case, &data);

@@ -437,7 +437,8 @@ impl<'a> Set<'a> {
                 let state = SgdState::new(&rig.kernels, &shapes).unwrap();
                 let state = (settings.momentum != 0.0).then_some(&state);
                 let settings = &uniform(&settings.to_uniform().unwrap());
-                let commands = rig.kernels.sgd(&SgdUpdate { parameters, state, settings });
+                let commands =
+                    rig.kernels.sgd(&SgdUpdate { parameters, state, settings, loss_scale: None });
                 let velocities = state.map_or(&[][..], SgdState::velocities);
                 let kept = |index| velocities.get(index).cloned().into_iter().collect();
                 (commands, (0..members.len()).map(kept).collect())
@@ -445,7 +446,8 @@ impl<'a> Set<'a> {
             OptimizerSettings::Adam(settings) => {
                 let state = &AdamState::new(&rig.kernels, &shapes).unwrap();
                 let settings = &uniform(&settings.to_uniform().unwrap());
-                let commands = rig.kernels.adam(&AdamUpdate { parameters, state, settings });
+                let commands =
+                    rig.kernels.adam(&AdamUpdate { parameters, state, settings, loss_scale: None });
                 let moments = state.moments().iter();
                 let kept = moments.map(|kept| {
                     [kept.first_moment(), kept.second_moment(), kept.steps()].map(Matrix::clone)
