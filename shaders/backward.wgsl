@@ -62,17 +62,12 @@ fn finish(row: u32, column: u32, sum: vec4<f32>, terms: Terms) {
     }
     if GRADIENT_ELEMENT != F32 {
         let within = inside(terms.gradient, row, column);
-        let pair = packed(values, GRADIENT_ELEMENT);
-        if within.y {
-            gradient[at.x / 2u] = pair.low;
-        } else {
-            gradient[at.x / 2u] = merged(gradient[at.x / 2u], pair.low);
+        var pair = packed(values, GRADIENT_ELEMENT);
+        if !within.w {
+            pair = ended(pair, gradient[at.w / 2u], within);
         }
-        if within.w {
-            gradient[at.z / 2u] = pair.high;
-        } else if within.z {
-            gradient[at.z / 2u] = merged(gradient[at.z / 2u], pair.high);
-        }
+        gradient[at.x / 2u] = pair.low;
+        gradient[at.z / 2u] = pair.high;
         return;
     }
     gradient[at.x] = word(values);

@@ -145,17 +145,12 @@ fn store_output(view: View, row: u32, column: u32, values: vec4<f32>) {
     let at = place(view, row, column);
     if OUTPUT_ELEMENT != F32 {
         let within = inside(view, row, column);
-        let pair = packed(values, OUTPUT_ELEMENT);
-        if within.y {
-            output[at.x / 2u] = pair.low;
-        } else {
-            output[at.x / 2u] = merged(output[at.x / 2u], pair.low);
+        var pair = packed(values, OUTPUT_ELEMENT);
+        if !within.w {
+            pair = ended(pair, output[at.w / 2u], within);
         }
-        if within.w {
-            output[at.z / 2u] = pair.high;
-        } else if within.z {
-            output[at.z / 2u] = merged(output[at.z / 2u], pair.high);
-        }
+        output[at.x / 2u] = pair.low;
+        output[at.z / 2u] = pair.high;
         return;
     }
     output[at.x] = word(values);
@@ -171,17 +166,12 @@ fn store_preactivation(view: View, row: u32, column: u32, values: vec4<f32>) {
     let at = place(view, row, column);
     if PREACTIVATION_ELEMENT != F32 {
         let within = inside(view, row, column);
-        let pair = packed(values, PREACTIVATION_ELEMENT);
-        if within.y {
-            preactivation[at.x / 2u] = pair.low;
-        } else {
-            preactivation[at.x / 2u] = merged(preactivation[at.x / 2u], pair.low);
+        var pair = packed(values, PREACTIVATION_ELEMENT);
+        if !within.w {
+            pair = ended(pair, preactivation[at.w / 2u], within);
         }
-        if within.w {
-            preactivation[at.z / 2u] = pair.high;
-        } else if within.z {
-            preactivation[at.z / 2u] = merged(preactivation[at.z / 2u], pair.high);
-        }
+        preactivation[at.x / 2u] = pair.low;
+        preactivation[at.z / 2u] = pair.high;
         return;
     }
     preactivation[at.x] = word(values);

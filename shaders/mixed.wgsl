@@ -5,7 +5,7 @@
 // as u32: an f32 has one, two 16-bit values share one, the first in the low half. Views count elements,
 // so places are those of scalar.wgsl; offset and row stride of a 16-bit matrix are even, so a quad is
 // two whole u32, at at.x / 2 and at.z / 2, and only a row's last element can share one with what is not
-// the matrix's: `merged` keeps that. It needs no feature: bf16 is widened by shifts, f16 by integer code
+// the matrix's: `ended` keeps that. It needs no feature: bf16 is widened by shifts, f16 by integer code
 // too, since unpack2x16float may take subnormal values for zero, and some drivers lack it. Values are
 // rounded to nearest, ties to even, likewise: what pack2x16float makes of 65520 and more is up to the
 // driver. An overflow gives infinity, NaN stays NaN.
@@ -114,4 +114,14 @@ fn packed(values: vec4<f32>, element: u32) -> Pair {
 // The first element of the word after, and the second of the one before.
 fn merged(before: Word, after: Word) -> Word {
     return (before & 0xffff0000u) | (after & 0xffffu);
+}
+
+// The pair of a quad that a row's end cuts, whose word with the row's last element holds `before`. Of one
+// or two elements the quad has but one word, which both are.
+fn ended(pair: Pair, before: Word, within: vec4<bool>) -> Pair {
+    if within.z {
+        return Pair(pair.low, merged(before, pair.high));
+    }
+    let only = select(merged(before, pair.low), pair.low, within.y);
+    return Pair(only, only);
 }
