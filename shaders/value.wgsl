@@ -33,16 +33,11 @@ fn store_value(view: View, copy: View, row: u32, column: u32, values: vec4<f32>)
     }
     if COPY_ELEMENT != F32 {
         let there = place(copy, row, column);
-        let pair = packed(values, COPY_ELEMENT);
-        if within.y {
-            value[there.x / 2u] = pair.low;
-        } else {
-            value[there.x / 2u] = merged(value[there.x / 2u], pair.low);
+        var pair = packed(values, COPY_ELEMENT);
+        if !within.w {
+            pair = ended(pair, value[there.w / 2u], within);
         }
-        if within.w {
-            value[there.z / 2u] = pair.high;
-        } else if within.z {
-            value[there.z / 2u] = merged(value[there.z / 2u], pair.high);
-        }
+        value[there.x / 2u] = pair.low;
+        value[there.z / 2u] = pair.high;
     }
 }

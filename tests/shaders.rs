@@ -381,6 +381,11 @@ fn uniforms_have_the_fields_of_their_rust_structs() {
 /// The fields that Rust writes as f32; what else has four bytes, it writes as u32.
 const FLOATS: &[&str] = &[
     "scale",
+    "inverse",
+    "growth",
+    "backoff",
+    "minimum",
+    "maximum",
     "deviation",
     "learning_rate",
     "momentum",
