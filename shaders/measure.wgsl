@@ -4,21 +4,18 @@
 //
 // ℓ and ℓ′ are `loss_value` and `loss_slope` of the kernel's own file, from loss.wgsl; ℓ′ is the
 // derivative by the prediction. `scale` is 1 for the reduction sum and 1/(rows·columns) for mean, s the
-// loss's scale (scale.wgsl). With an activation
-// the gradient goes straight on to the pre-activation, so that no kernel of its own is needed.
+// loss's scale (scale.wgsl). With an activation the gradient goes straight on to the pre-activation, so
+// that no kernel of its own is needed.
 //
 // A workgroup of 256 invocations takes quads group·256+local, then on by the whole grid; its values
 // are added in a tree of fixed shape into partials[group] (unscaled), which column_sums.wgsl adds up
 // and scales. There are at most 1,024 workgroups.
 //
-<<<<<<< HEAD
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl and scale.wgsl before it.
-// Tests: squared_error.rs, cross_entropy.rs.
-=======
 // Prediction, target, `saved` and delta may each be f16 or bf16 (mixed.wgsl); the values and their sums are
 // f32.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, activation.wgsl and loss.wgsl before it.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl
+// and scale.wgsl before it.
 // Tests: squared_error.rs, cross_entropy.rs, elements.rs.
 
 // The elements of each matrix: F32, F16 or BF16.
@@ -26,7 +23,6 @@ override PREDICTION_ELEMENT: u32 = 0u;
 override TARGET_ELEMENT: u32 = 0u;
 override SAVED_ELEMENT: u32 = 0u;
 override DELTA_ELEMENT: u32 = 0u;
->>>>>>> 6523e50e04600ac5f69f6c535d73678417758704
 
 struct Parameters {
     prediction: View,
