@@ -20,19 +20,21 @@ var<workgroup> corrections: vec2<f32>;
 @compute @workgroup_size(256)
 fn adam(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let group = id.y * parameters.groups_wide + id.x;
-    if group >= parameters.end_2 || skipped() {
+    if group >= parameters.end_2 {
         return;
     }
-    if frozen(group) {
-        return;
-    }
+    let idle = skipped() || frozen(group);
     let units = parameters.end_2 * 256u;
-    if local == 0u {
+    if local == 0u && !idle {
         let step = state[units + group].x + 1u;
         state[units + group] = vec4<u32>(step, 0u, 0u, 0u);
         corrections = adam_corrections(settings, step);
     }
+    // FXC takes no return before a barrier that depends on more than the workgroup's number.
     workgroupBarrier();
+    if idle {
+        return;
+    }
     let share = share_of(group, local);
     if share.count == 0u {
         return;

@@ -12,7 +12,10 @@
 @compute @workgroup_size(256)
 fn sgd(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let group = id.y * parameters.groups_wide + id.x;
-    if group >= parameters.end_2 || skipped() {
+    if group >= parameters.end_2 {
+        return;
+    }
+    if skipped() {
         return;
     }
     if frozen(group) {
