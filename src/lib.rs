@@ -104,14 +104,20 @@
 //! # }
 //! ```
 //!
+//! # 16 bits
+//!
+//! A layer with [`TiedLinearOptions::with_weight_element`] has an f32 master with a
+//! [working copy](Matrix::with_working_copy) in f16 or bf16, which the products read and every update writes;
+//! [`TrainingOptions::with_elements`], [`AutoencoderStepOptions::with_elements`] and [`Gradients::new_as`]
+//! choose the types of activations and gradients. [`Optimizer::with_loss_scale`] gives the loss a
+//! [`LossScale`], which skips steps whose gradients are not finite, all on the GPU.
+//!
 //! # What is promised
 //!
-//! * **Numbers.** Accumulation is f32. So is storage, but for the weight and the matrices of
-//!   [`Kernels::encode`], [`Kernels::decode`], their gradients and [`Kernels::backward`], each of which may be
-//!   f16 or bf16 ([`ElementType`], [`Kernels::matrix_as`]), biases excepted: then an operand and a result
-//!   have one rounding each. Optimizers, losses and the other kernels take f32 and refuse the rest. The
-//!   order of every sum is fixed by the shapes, and there are no float atomics: one adapter gives the same
-//!   bits each time.
+//! * **Numbers.** Arithmetic is f32. So is storage, unless [`ElementType`] says otherwise: every matrix but
+//!   biases, their gradients and what an optimizer keeps may be f16 or bf16, and then an operand and a result
+//!   have one rounding each. The order of every sum is fixed by the shapes, and there are no float atomics:
+//!   one adapter gives the same bits each time.
 //! * **Sizes.** Any rows, columns, offset and row stride, up to 2³¹ − 1 elements a matrix. Sizes of zero
 //!   are defined: an empty batch writes no output and adds nothing to a gradient. Mesa's software driver
 //!   up to 22.3 cuts long loops short; there long reductions are split.
