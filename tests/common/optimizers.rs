@@ -78,6 +78,25 @@ pub fn gradient_of_step([rows, columns]: [u32; 2], step: u32) -> Dense {
     random(rows, columns, 100 + u64::from(step))
 }
 
+/// All bits of the buffers of an optimizer's parameters, with what is around the values and their working
+/// copies, and of all that it keeps for them.
+pub fn state_of(rig: &Rig, optimizer: &Optimizer) -> Vec<u32> {
+    let of_each = optimizer.states().flat_map(|(parameter, state)| {
+        let buffer = parameter.value.buffer();
+        let mut matrices = vec![Matrix::new(buffer, 1, (buffer.size() / 4) as u32).unwrap()];
+        match state {
+            OptimizerState::Sgd(velocity) => matrices.extend(velocity.clone()),
+            OptimizerState::Adam(moments) => matrices.extend(
+                [moments.first_moment(), moments.second_moment(), moments.steps()]
+                    .map(Matrix::clone),
+            ),
+            _ => unreachable!("an optimizer that the tests do not know"),
+        }
+        matrices
+    });
+    of_each.flat_map(|matrix| rig.bits(&matrix)).collect()
+}
+
 fn parameter(name: &'static str, value: &Matrix) -> Parameter {
     let value = value.clone();
     Parameter::new(name, value)
