@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::optimizers::state_of;
+use common::optimizers::{buffers_of, state_of};
 use common::{
     Place, Rig, expect_same_bits, mixed_elements, on_every_adapter, once_per_adapter, random,
 };
@@ -312,7 +312,8 @@ impl<'a> Learner<'a> {
 
     /// All bits of all buffers: values, copies and what the optimizer keeps.
     fn state(&self) -> Vec<u32> {
-        state_of(self.rig, &self.optimizer)
+        let buffers = buffers_of(&self.optimizer);
+        buffers.iter().flat_map(|buffer| self.rig.bits(buffer)).collect()
     }
 }
 

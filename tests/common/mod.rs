@@ -7,6 +7,7 @@ pub mod calls;
 pub mod deep;
 pub mod fused;
 pub mod losses;
+pub mod masters;
 pub mod near;
 pub mod optimizers;
 pub mod products;
