@@ -34,6 +34,11 @@ struct Parameters {
     end_2: u32,
     // Workgroups of all dispatches.
     all: u32,
+    // Of this one, in a line.
+    groups_wide: u32,
+    padding_0: u32,
+    padding_1: u32,
+    padding_2: u32,
 }
 
 struct LossScaleSettings {
@@ -124,7 +129,10 @@ fn decide(is_finite: bool) {
 
 @compute @workgroup_size(256)
 fn loss_scale(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let group = id.x;
+    let group = id.y * parameters.groups_wide + id.x;
+    if group >= parameters.end_2 {
+        return;
+    }
     if local == 0u {
         atomicStore(&found, 0u);
     }

@@ -11,9 +11,9 @@ struct Scale {
     scale: f32,
     // 1/scale of the gradients that were looked at last; 0 where the step is to be skipped.
     inverse: f32,
-    // Steps since the scale changed.
+    // Finite steps in a row, from 0 again when the scale grows or would, were it not for its bound.
     good_steps: u32,
-    // Workgroups that have looked at their gradients, and 65,536 times those that found none finite.
+    // Workgroups that have looked at their gradients, and 65,536 times those that found what is not finite.
     arrivals: u32,
     // Steps that were skipped, in all.
     skipped: u32,

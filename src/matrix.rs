@@ -98,13 +98,15 @@ impl Matrix {
     /// The same f32 matrix, as the master of a copy of its values in a 16-bit type, which lies in the same
     /// buffer where `layout` says: the copy is what a [`Weight`](crate::Weight) is bound as, and the
     /// optimizers' kernels and [`Matrix::write`] keep it up to date, rounded to nearest, ties to even. See
-    /// [`Kernels::master`](crate::Kernels::master), which makes both.
+    /// [`Kernels::master`](crate::Kernels::master), which makes both. What is written to the matrix by other
+    /// ways, or through another view of it, does not reach the copy.
     ///
     /// # Errors
     ///
     /// [`Error::Shape`] for a copy of another shape, [`Error::ElementType`] for a matrix that is not f32, or
     /// a copy that is, or starts at an odd element or has an odd row stride, [`Error::Incompatible`] for one
-    /// that overlaps the matrix, and as [`Matrix::view`].
+    /// that overlaps the matrix, [`Error::TooManyElements`] where from the first of both to the last there are
+    /// 2³¹ elements of the copy's type or more, and as [`Matrix::view`].
     pub fn with_working_copy(self, layout: Layout) -> Result<Self> {
         let copy = Self::view(&self.buffer, layout)?;
         expect_shape("working copy", &copy, self.shape())?;
@@ -123,6 +125,9 @@ impl Matrix {
             let reason = "it overlaps the matrix whose values it takes";
             return Err(Error::Incompatible { what: "working copy", reason });
         }
+        // They are bound together, and places are counted from where the first begins.
+        let together = own.end.max(other.end) - own.start.min(other.start);
+        expect_countable("working copy", together / layout.element.size())?;
         Ok(Self { working_copy: Some(layout), ..self })
     }
 

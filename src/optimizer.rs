@@ -120,8 +120,9 @@ impl Optimizer {
     ///
     /// # Errors
     ///
-    /// [`Error::ElementType`] for a parameter that is not f32, [`Error::Setting`] for a setting outside its
-    /// range, and as [`Kernels::zeros`].
+    /// [`Error::ElementType`] for a parameter that is not f32, [`Error::Incompatible`] for one that is another
+    /// with another working copy or without it, [`Error::Setting`] for a setting outside its range, and as
+    /// [`Kernels::zeros`].
     pub fn new(
         kernels: &Kernels,
         parameters: &Parameters,
@@ -134,6 +135,18 @@ impl Optimizer {
                 let reason =
                     "an optimizer updates f32 masters, of which it may be the working copy";
                 let error = Error::ElementType { operand: "value", given, reason };
+                return Err(error.within(name.to_string()));
+            }
+            let is_same = |other: &&Parameter| {
+                let other = &other.value;
+                other != value
+                    && other.buffer() == value.buffer()
+                    && other.layout() == value.layout()
+            };
+            // Two states and two updates of the same values, of which each would leave the other's copy behind.
+            if parameters.iter().any(|other| is_same(&other)) {
+                let reason = "it is given twice, with two working copies or once without one";
+                let error = Error::Incompatible { what: "value", reason };
                 return Err(error.within(name.to_string()));
             }
         }

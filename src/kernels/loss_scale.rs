@@ -49,6 +49,10 @@ uniform! {
         end_1: u32,
         end_2: u32,
         all: u32,
+        groups_wide: u32,
+        padding_0: u32,
+        padding_1: u32,
+        padding_2: u32,
     }
 }
 
@@ -109,15 +113,17 @@ pub(super) const BINDING: Binding =
 /// skipped and lets it shrink.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossScaleSettings {
-    /// The first scale; finite and above 0. Powers of two cost no accuracy.
+    /// The first scale. Powers of two cost no accuracy.
     pub initial: f64,
-    /// What the scale is multiplied by after `interval` finite steps in a row; at least 1.
+    /// What the scale is multiplied by after `interval` finite steps in a row; at least 1. Times the
+    /// largest scale it is still finite.
     pub growth: f64,
     /// What it is multiplied by after a step that was skipped; above 0, at most 1.
     pub backoff: f64,
     /// Finite steps in a row before it grows; at least 1.
     pub interval: u32,
-    /// The bounds of the scale, with `initial` between them.
+    /// The bounds of the scale, with `initial` between them; 2⁻¹²⁶ to 2¹²⁶, so that neither they nor what
+    /// they are divided out by are subnormal in f32, which a device may take for zero.
     pub range: [f64; 2],
 }
 
@@ -171,13 +177,16 @@ impl LossScaleSettings {
             if is_right { Ok(()) } else { Err(Error::Setting { name, expected, given }) }
         };
         for given in self.range {
-            expect("range", normal(given), "of finite numbers above 0", given)?;
+            let within = normal(given) && normal(1.0 / given);
+            expect("range", within, "within 2⁻¹²⁶ … 2¹²⁶", given)?;
         }
         expect("range", minimum <= maximum, "in order", minimum)?;
         let within = normal(self.initial) && (minimum..=maximum).contains(&self.initial);
         expect("initial", within, "within the range of the scale", self.initial)?;
-        let grows = self.growth >= 1.0 && (self.growth as f32).is_finite();
-        expect("growth", grows, "a finite number of at least 1", self.growth)?;
+        let largest = self.growth as f32 * maximum as f32;
+        let grows = self.growth >= 1.0 && largest.is_finite();
+        let expected = "at least 1, and finite times the largest scale";
+        expect("growth", grows, expected, self.growth)?;
         let shrinks = normal(self.backoff) && self.backoff <= 1.0;
         expect("backoff", shrinks, "above 0, and at most 1", self.backoff)?;
         expect("interval", self.interval > 0, "at least 1", self.interval.into())?;
@@ -199,7 +208,7 @@ impl LossScaleSettings {
 pub struct LossScaleStatus {
     /// What the next loss's gradient is multiplied by.
     pub scale: f32,
-    /// Steps since the scale last changed.
+    /// Finite steps in a row that count towards the next growth.
     pub good_steps: u32,
     /// Steps that were skipped, in all.
     pub skipped: u32,
@@ -213,7 +222,8 @@ pub struct LossScaleStatus {
 /// everything as it is, step counts too, and the scale shrinks. Nothing of this comes back to the CPU.
 ///
 /// Give it to an optimizer ([`Optimizer::with_loss_scale`](crate::Optimizer::with_loss_scale)): training
-/// steps take it from there. The source is
+/// steps take it from there. Two optimizers that update by turns need two: each update sets the scale of the
+/// next loss, not of one whose gradients are still to be looked at. Clones are one. The source is
 /// [Micikevicius et al. 2018](https://arxiv.org/abs/1710.03740).
 #[derive(Debug, Clone)]
 pub struct LossScale {
@@ -251,7 +261,7 @@ impl LossScale {
         self.word(std::mem::offset_of!(Scale, scale))
     }
 
-    /// Steps since the scale last changed, \[1, 1\], as a 32-bit integer.
+    /// Finite steps in a row that count towards the next growth, \[1, 1\], as a 32-bit integer.
     pub fn good_steps(&self) -> Result<Matrix> {
         self.word(std::mem::offset_of!(Scale, good_steps))
     }
@@ -325,6 +335,9 @@ impl Kernels {
             let limit = "of gradients of one check";
             return Err(Error::Limit { what: SHADER.name, limit, needed, available });
         }
+        for gradient in &given {
+            self.expect_iterations(SHADER.name, groups(gradient).div_ceil(most))?;
+        }
         let groups = |gradient: &Matrix| groups(gradient).min(most) as u32;
         let all = given.iter().map(|gradient| groups(gradient)).sum();
         dispatches.into_iter().try_fold(Commands::default(), |commands, gradients| {
@@ -333,9 +346,21 @@ impl Kernels {
             let [gradient_0, gradient_1, gradient_2, _] = operands.views;
             let [a, b, c] = [a, b, c].map(|gradient| gradient.map_or(0, groups));
             let [end_0, end_1, end_2] = [a, a + b, a + b + c];
-            let parameters =
-                Parameters { gradient_0, gradient_1, gradient_2, end_0, end_1, end_2, all };
-            let call = Call::new(&SHADER, &parameters, [end_2, 1]);
+            let workgroups = self.workgroups(&SHADER, end_2.into())?;
+            let parameters = Parameters {
+                gradient_0,
+                gradient_1,
+                gradient_2,
+                end_0,
+                end_1,
+                end_2,
+                all,
+                groups_wide: workgroups[0],
+                padding_0: 0,
+                padding_1: 0,
+                padding_2: 0,
+            };
+            let call = Call::new(&SHADER, &parameters, workgroups);
             let call = call.with_settings(Some(&scale.uniform));
             Ok(commands.then(self.prepare(&operands, &call)?))
         })

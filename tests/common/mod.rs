@@ -7,6 +7,7 @@ pub mod calls;
 pub mod deep;
 pub mod fused;
 pub mod losses;
+pub mod masters;
 pub mod near;
 pub mod optimizers;
 pub mod products;
@@ -322,6 +323,28 @@ impl Rig {
         };
         let columns = |row| (0..layout.columns).map(move |column| place(row, column));
         (0..layout.rows).flat_map(columns).map(|at| all[at]).collect()
+    }
+
+    /// Puts a value, rounded to its type, in the place of an element, whatever lies around it; returns what
+    /// was there.
+    pub fn replace(&self, matrix: &Matrix, [row, column]: [u32; 2], value: f32) -> f32 {
+        let layout = matrix.layout();
+        let index =
+            layout.offset + u64::from(row) * u64::from(layout.row_stride) + u64::from(column);
+        let at = index * layout.element.size() / 4;
+        let word = Layout { offset: at, ..Layout::contiguous(1, 1) };
+        let word = Matrix::view(matrix.buffer(), word).expect("a word of the buffer");
+        let word = self.bits(&word)[0];
+        let (old, new) = if layout.element == ElementType::F32 {
+            (f32::from_bits(word), value.to_bits())
+        } else {
+            let shift = 16 * (index % 2) as u32;
+            let bits = u32::from(element_bits(layout.element, value)) << shift;
+            let old = element_value(layout.element, (word >> shift) as u16);
+            (old, word & !(0xffff << shift) | bits)
+        };
+        self.gpu.queue.write_buffer(matrix.buffer(), 4 * at, &new.to_ne_bytes());
+        old
     }
 
     /// A matrix of poison, to be written.

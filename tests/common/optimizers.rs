@@ -78,6 +78,45 @@ pub fn gradient_of_step([rows, columns]: [u32; 2], step: u32) -> Dense {
     random(rows, columns, 100 + u64::from(step))
 }
 
+/// The buffers of an optimizer's parameters, with what is around the values and their working copies, and
+/// those of all that it keeps for them.
+pub fn buffers_of(optimizer: &Optimizer) -> Vec<Matrix> {
+    let of_each = optimizer.states().flat_map(|(parameter, state)| {
+        let kept = match state {
+            OptimizerState::Sgd(velocity) => velocity.iter().collect(),
+            // The step counts lie behind the first moments.
+            OptimizerState::Adam(moments) => vec![moments.first_moment(), moments.second_moment()],
+            _ => unreachable!("an optimizer that the tests do not know"),
+        };
+        std::iter::once(&parameter.value).chain(kept)
+    });
+    let whole = |matrix: &Matrix| {
+        let words = (matrix.buffer().size() / 4) as u32;
+        Matrix::new(matrix.buffer(), 1, words).expect("the whole buffer")
+    };
+    of_each.map(whole).collect()
+}
+
+/// The bits of all that an optimizer changes, without what is between and behind: of the values, their working
+/// copies and what it keeps for them.
+pub fn state_of(rig: &Rig, optimizer: &Optimizer) -> Vec<u32> {
+    let of_each = optimizer.states().flat_map(|(parameter, state)| {
+        let kept = match state {
+            OptimizerState::Sgd(velocity) => velocity.iter().collect(),
+            OptimizerState::Adam(moments) => {
+                vec![moments.first_moment(), moments.second_moment(), moments.steps()]
+            }
+            _ => unreachable!("an optimizer that the tests do not know"),
+        };
+        let copy = parameter.value.working_copy();
+        let copy = copy.map(|copy| rig.element_bits(&copy)).unwrap_or_default();
+        let matrices = std::iter::once(&parameter.value).chain(kept);
+        let bits = matrices.flat_map(|matrix| rig.bits(matrix)).collect::<Vec<_>>();
+        bits.into_iter().chain(copy.into_iter().map(u32::from))
+    });
+    of_each.collect()
+}
+
 fn parameter(name: &'static str, value: &Matrix) -> Parameter {
     let value = value.clone();
     Parameter::new(name, value)
