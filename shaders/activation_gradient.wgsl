@@ -3,10 +3,16 @@
 //   delta[r][c] = gradient[r][c]·f′(saved[r][c])
 //
 // `saved` is what the activation's derivative needs (activation.wgsl). An invocation takes one
-// quad, a workgroup of 256 a run of 256 quads, counted row by row.
+// quad, a workgroup of 256 a run of 256 quads, counted row by row. Each of the matrices may be f16 or
+// bf16 (mixed.wgsl).
 //
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl and activation.wgsl before it.
-// Tests: activation_gradient.rs, layer.rs.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl and activation.wgsl before it.
+// Tests: activation_gradient.rs, elements.rs, layer.rs.
+
+// The elements of each matrix: F32, F16 or BF16.
+override GRADIENT_ELEMENT: u32 = 0u;
+override SAVED_ELEMENT: u32 = 0u;
+override DELTA_ELEMENT: u32 = 0u;
 
 struct Parameters {
     gradient: View,
@@ -28,6 +34,9 @@ fn gradient_quad(row: u32, column: u32) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(gradient[at.x]);
     }
+    if GRADIENT_ELEMENT != F32 {
+        return unpacked(gradient[at.x / 2u], gradient[at.z / 2u], GRADIENT_ELEMENT);
+    }
     return vec4<f32>(first(gradient[at.x]), first(gradient[at.y]), first(gradient[at.z]), first(gradient[at.w]));
 }
 
@@ -35,6 +44,9 @@ fn saved_quad(row: u32, column: u32) -> vec4<f32> {
     let at = place(parameters.saved, row, column);
     if WIDTH == 4u {
         return quad(saved[at.x]);
+    }
+    if SAVED_ELEMENT != F32 {
+        return unpacked(saved[at.x / 2u], saved[at.z / 2u], SAVED_ELEMENT);
     }
     return vec4<f32>(first(saved[at.x]), first(saved[at.y]), first(saved[at.z]), first(saved[at.w]));
 }
@@ -56,6 +68,16 @@ fn activation_gradient(
         values *= slope(saved_quad(row, column));
     }
     let at = place(parameters.delta, row, column);
+    if DELTA_ELEMENT != F32 {
+        let within = inside(parameters.delta, row, column);
+        var pair = packed(values, DELTA_ELEMENT);
+        if !within.w {
+            pair = ended(pair, delta[at.w / 2u], within);
+        }
+        delta[at.x / 2u] = pair.low;
+        delta[at.z / 2u] = pair.high;
+        return;
+    }
     delta[at.x] = word(values);
     if WIDTH == 1u {
         let within = inside(parameters.delta, row, column);

@@ -21,12 +21,18 @@
 // it enters the other parts' loops once. That is reached at some four million rows or 268 million
 // partials, and the library refuses more there.
 //
-// Gradients and total are plain f32 values, whatever the width: their offsets count f32.
+// The biases' gradients and the total are plain f32 values, whatever the width: their offsets count f32.
+// The two deltas and the weight's gradient may each be f16 or bf16 (mixed.wgsl); every sum is f32.
 //
 // Technique: a tree instead of a running sum as in Higham, "The accuracy of floating point
 // summation" (SIAM J. Sci. Comput. 14, 1993).
-// Needs scalar.wgsl or vector.wgsl and matrix.wgsl before it.
-// Tests: column_sums.rs, backward.rs, layer.rs, squared_error.rs, cross_entropy.rs.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl and matrix.wgsl before it.
+// Tests: column_sums.rs, elements.rs, backward.rs, layer.rs, squared_error.rs, cross_entropy.rs.
+
+// The elements of each matrix: F32, F16 or BF16.
+override ENCODER_DELTA_ELEMENT: u32 = 0u;
+override DECODER_DELTA_ELEMENT: u32 = 0u;
+override WEIGHT_GRADIENT_ELEMENT: u32 = 0u;
 
 struct Parameters {
     encoder_delta: View,
@@ -68,6 +74,10 @@ fn encoder_quad(row: u32, column: u32) -> vec4<f32> {
     if WIDTH == 4u {
         return kept(parameters.encoder_delta, row, column, quad(encoder_delta[at.x]));
     }
+    if ENCODER_DELTA_ELEMENT != F32 {
+        let values = unpacked(encoder_delta[at.x / 2u], encoder_delta[at.z / 2u], ENCODER_DELTA_ELEMENT);
+        return kept(parameters.encoder_delta, row, column, values);
+    }
     let values = vec4<f32>(
         first(encoder_delta[at.x]),
         first(encoder_delta[at.y]),
@@ -81,6 +91,10 @@ fn decoder_quad(row: u32, column: u32) -> vec4<f32> {
     let at = place(parameters.decoder_delta, row, column);
     if WIDTH == 4u {
         return kept(parameters.decoder_delta, row, column, quad(decoder_delta[at.x]));
+    }
+    if DECODER_DELTA_ELEMENT != F32 {
+        let values = unpacked(decoder_delta[at.x / 2u], decoder_delta[at.z / 2u], DECODER_DELTA_ELEMENT);
+        return kept(parameters.decoder_delta, row, column, values);
     }
     let values = vec4<f32>(
         first(decoder_delta[at.x]),
@@ -134,6 +148,9 @@ fn weight_quad(row: u32, column: u32) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(weight_gradient[at.x]);
     }
+    if WEIGHT_GRADIENT_ELEMENT != F32 {
+        return unpacked(weight_gradient[at.x / 2u], weight_gradient[at.z / 2u], WEIGHT_GRADIENT_ELEMENT);
+    }
     return vec4<f32>(
         first(weight_gradient[at.x]),
         first(weight_gradient[at.y]),
@@ -144,6 +161,16 @@ fn weight_quad(row: u32, column: u32) -> vec4<f32> {
 
 fn store_weight(row: u32, column: u32, values: vec4<f32>) {
     let at = place(parameters.weight_gradient, row, column);
+    if WEIGHT_GRADIENT_ELEMENT != F32 {
+        let within = inside(parameters.weight_gradient, row, column);
+        var pair = packed(values, WEIGHT_GRADIENT_ELEMENT);
+        if !within.w {
+            pair = ended(pair, weight_gradient[at.w / 2u], within);
+        }
+        weight_gradient[at.x / 2u] = pair.low;
+        weight_gradient[at.z / 2u] = pair.high;
+        return;
+    }
     weight_gradient[at.x] = word(values);
     if WIDTH == 1u {
         let within = inside(parameters.weight_gradient, row, column);

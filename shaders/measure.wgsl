@@ -11,8 +11,18 @@
 // are added in a tree of fixed shape into partials[group] (unscaled), which column_sums.wgsl adds up
 // and scales. There are at most 1,024 workgroups.
 //
-// Needs scalar.wgsl or vector.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl and scale.wgsl before it.
-// Tests: squared_error.rs, cross_entropy.rs.
+// Prediction, target, `saved` and delta may each be f16 or bf16 (mixed.wgsl); the values and their sums are
+// f32.
+//
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl and
+// scale.wgsl before it.
+// Tests: squared_error.rs, cross_entropy.rs, elements.rs.
+
+// The elements of each matrix: F32, F16 or BF16.
+override PREDICTION_ELEMENT: u32 = 0u;
+override TARGET_ELEMENT: u32 = 0u;
+override SAVED_ELEMENT: u32 = 0u;
+override DELTA_ELEMENT: u32 = 0u;
 
 struct Parameters {
     prediction: View,
@@ -40,6 +50,9 @@ fn prediction_quad(row: u32, column: u32) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(prediction[at.x]);
     }
+    if PREDICTION_ELEMENT != F32 {
+        return unpacked(prediction[at.x / 2u], prediction[at.z / 2u], PREDICTION_ELEMENT);
+    }
     return vec4<f32>(
         first(prediction[at.x]),
         first(prediction[at.y]),
@@ -52,6 +65,9 @@ fn target_quad(row: u32, column: u32) -> vec4<f32> {
     let at = place(parameters.target_values, row, column);
     if WIDTH == 4u {
         return quad(target_values[at.x]);
+    }
+    if TARGET_ELEMENT != F32 {
+        return unpacked(target_values[at.x / 2u], target_values[at.z / 2u], TARGET_ELEMENT);
     }
     return vec4<f32>(
         first(target_values[at.x]),
@@ -66,11 +82,24 @@ fn saved_quad(row: u32, column: u32) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(saved[at.x]);
     }
+    if SAVED_ELEMENT != F32 {
+        return unpacked(saved[at.x / 2u], saved[at.z / 2u], SAVED_ELEMENT);
+    }
     return vec4<f32>(first(saved[at.x]), first(saved[at.y]), first(saved[at.z]), first(saved[at.w]));
 }
 
 fn store_delta(row: u32, column: u32, values: vec4<f32>) {
     let at = place(parameters.delta, row, column);
+    if DELTA_ELEMENT != F32 {
+        let within = inside(parameters.delta, row, column);
+        var pair = packed(values, DELTA_ELEMENT);
+        if !within.w {
+            pair = ended(pair, delta[at.w / 2u], within);
+        }
+        delta[at.x / 2u] = pair.low;
+        delta[at.z / 2u] = pair.high;
+        return;
+    }
     delta[at.x] = word(values);
     if WIDTH == 1u {
         let within = inside(parameters.delta, row, column);

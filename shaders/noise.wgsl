@@ -18,20 +18,25 @@
 // All workgroups of the state are dispatched each time, those behind the end of a smaller matrix to
 // count: matrices of several sizes can share one state.
 //
-// A workgroup of 256 takes a run of 256 quads, counted row by row, an invocation one.
+// A workgroup of 256 takes a run of 256 quads, counted row by row, an invocation one. Input and output may
+// each be f16 or bf16 (mixed.wgsl): the noise is the same, added in f32, and the result is rounded once.
 //
 // Sources: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), for
 // Philox; Box and Muller, "A note on the generation of random normal deviates" (Annals of Mathematical
 // Statistics 29, 1958); masking noise: Vincent et al., "Extracting and composing robust features with
 // denoising autoencoders" (ICML 2008).
-// Needs scalar.wgsl or vector.wgsl and matrix.wgsl before it.
-// Tests: noise.rs, autoencoder.rs.
+// Needs scalar.wgsl, vector.wgsl or mixed.wgsl and matrix.wgsl before it.
+// Tests: noise.rs, elements.rs, autoencoder.rs.
 
 const MASKING: u32 = 0u;
 const GAUSSIAN: u32 = 1u;
 
 // One of the two above.
 override KIND: u32 = 0u;
+
+// The elements of each matrix: F32, F16 or BF16.
+override INPUT_ELEMENT: u32 = 0u;
+override OUTPUT_ELEMENT: u32 = 0u;
 
 struct Parameters {
     input: View,
@@ -95,6 +100,9 @@ fn input_quad(row: u32, column: u32) -> vec4<f32> {
     if WIDTH == 4u {
         return quad(input[at.x]);
     }
+    if INPUT_ELEMENT != F32 {
+        return unpacked(input[at.x / 2u], input[at.z / 2u], INPUT_ELEMENT);
+    }
     return vec4<f32>(first(input[at.x]), first(input[at.y]), first(input[at.z]), first(input[at.w]));
 }
 
@@ -128,6 +136,16 @@ fn noise(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) 
         values += parameters.deviation * vec4<f32>(normal_pair(n.xy), normal_pair(n.zw));
     }
     let at = place(parameters.output, row, column);
+    if OUTPUT_ELEMENT != F32 {
+        let within = inside(parameters.output, row, column);
+        var pair = packed(values, OUTPUT_ELEMENT);
+        if !within.w {
+            pair = ended(pair, output[at.w / 2u], within);
+        }
+        output[at.x / 2u] = pair.low;
+        output[at.z / 2u] = pair.high;
+        return;
+    }
     output[at.x] = word(values);
     if WIDTH == 1u {
         let within = inside(parameters.output, row, column);

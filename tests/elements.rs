@@ -1,18 +1,20 @@
-//! 16-bit elements: conversions to the bit, products with every strategy and type, odd widths, and memory
-//! around them that stays as it was.
+//! 16-bit elements: conversions to the bit, products with every strategy and type, every other kernel that
+//! takes them, odd widths, and memory around them that stays as it was.
 
 mod common;
 
 use common::products::{Case, Problem, Product};
-use common::reference::Dense;
+use common::reference::{Dense, argument, saved, slope, tolerance};
 use common::{
-    Place, Rig, element_bits, element_value, expect_close, on_every_adapter, once_per_adapter,
-    rounded, rounding_of, whole_numbers,
+    Place, Rig, element_bits, element_value, expect_close, losses, mixed_elements,
+    on_every_adapter, once_per_adapter, random, rounded, rounding_of, whole_numbers,
 };
-use tied_linear::kernels::{Backward, Linear};
+use tied_linear::kernels::{
+    ActivationGradient, Backward, BiasGradient, ColumnSums, Linear, LossGradient, NoisyCopy, Sum,
+};
 use tied_linear::{
-    Accumulate, Activation, Choice, Contributions, ElementType, Error, Layout, Matrix, Pattern,
-    Strategy, Weight,
+    Accumulate, Activation, Choice, Contributions, ElementType, Error, Layout, Loss, Matrix, Noise,
+    NoiseState, Pattern, ProductShape, Reduction, Strategy, Weight,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -314,6 +316,323 @@ fn check_gradient(
             rig.expect_surroundings_untouched(&what, &gradient);
         }
     }
+}
+
+// The other kernels.
+
+const MODES: [Accumulate; 2] = [Accumulate::Overwrite, Accumulate::Add];
+
+/// A quad and what is left of one, one row and many, several workgroups.
+const SHAPES: [[u32; 2]; 9] =
+    [[1, 1], [5, 2], [3, 3], [4, 4], [17, 5], [2, 6], [3, 7], [65, 67], [3, 1030]];
+
+/// Sums of whole numbers, which are exact: both biases' gradients, from deltas of types of their own, and a
+/// total beside them.
+#[test]
+fn column_sums_of_every_type_are_exact_with_whole_numbers() {
+    on_every_adapter(|rig| {
+        for elements in mixed_elements() {
+            for [batch, columns] in SHAPES {
+                for place in Place::ALL {
+                    for accumulate in MODES {
+                        check_column_sums(rig, elements, [batch, columns], place, accumulate);
+                    }
+                }
+            }
+        }
+    });
+}
+
+fn check_column_sums(
+    rig: &Rig,
+    elements: [ElementType; 2],
+    [batch, columns]: [u32; 2],
+    place: Place,
+    accumulate: Accumulate,
+) {
+    let what = format!("{elements:?} {batch}x{columns} {place:?} {accumulate:?}");
+    let deltas = [whole_numbers(batch, columns, 1), whole_numbers(batch, columns + 1, 2)];
+    let deltas_there = [0, 1].map(|i| rig.put_as(&deltas[i], place, elements[i]));
+    let old = [whole_numbers(1, columns, 3), whole_numbers(1, columns + 1, 4)];
+    let gradients = [0, 1].map(|i| match accumulate {
+        Accumulate::Overwrite => rig.poisoned(1, deltas[i].columns, place),
+        Accumulate::Add => rig.put(&old[i], place),
+    });
+    let bias = |i: usize| {
+        let (delta, gradient) = (&deltas_there[i], &gradients[i]);
+        Some(BiasGradient { delta, gradient, accumulate })
+    };
+    let partials = whole_numbers(1, columns, 5);
+    let total = rig.poisoned(1, 1, place);
+    let commands = rig.kernels.column_sums(&ColumnSums {
+        encoder_bias: bias(0),
+        decoder_bias: bias(1),
+        total: Some(Sum { partials: &rig.put(&partials, place), scale: 2.0, total: &total }),
+        weight: None,
+    });
+    rig.run(&commands.unwrap());
+    for i in [0, 1] {
+        let what = format!("{what}, gradient {i}");
+        let sums = deltas[i].column_sums();
+        let want = match accumulate {
+            Accumulate::Overwrite => sums,
+            Accumulate::Add => sums.zip(&old[i], |new, old| new + old),
+        };
+        let exactly = want.map(|_| 0.0);
+        expect_close(&what, &rig.get(&gradients[i]), &want, &exactly);
+        rig.expect_surroundings_untouched(&what, &gradients[i]);
+    }
+    let want = 2.0 * partials.values.iter().sum::<f64>();
+    assert_eq!(rig.get(&total), [want as f32], "{what}, total");
+    rig.expect_surroundings_untouched(&what, &total);
+}
+
+/// Of a split weight gradient, with the biases' beside it: within the errors of sums in f32 and one rounding
+/// of the reference, and the bits that `backward` alone gives.
+#[test]
+fn parts_of_a_weight_gradient_of_every_type_join() {
+    on_every_adapter(|rig| {
+        for [of_gradient, other] in [[F16, F32], [Bf16, F32], [F16, Bf16], [Bf16, F16], [F32, F16]]
+        {
+            for [hidden, inputs] in [[1, 1], [3, 2], [20, 36], [6, 5], [5, 6], [33, 35]] {
+                for place in Place::ALL {
+                    for accumulate in MODES {
+                        check_parts(rig, of_gradient, other, [hidden, inputs], place, accumulate);
+                    }
+                }
+            }
+        }
+    });
+}
+
+fn check_parts(
+    rig: &Rig,
+    of_gradient: ElementType,
+    other: ElementType,
+    [hidden, inputs]: [u32; 2],
+    place: Place,
+    accumulate: Accumulate,
+) {
+    const BATCH: u32 = 70;
+    let what = format!("{of_gradient} {other} {hidden}x{inputs} {place:?} {accumulate:?}");
+    let product = ProductShape::backward(BATCH, inputs, hidden);
+    let strategy = rig.kernels.choice(&product).strategy;
+    let mut table = rig.kernels.strategies().clone();
+    table.set(product, Choice { strategy, parts: 3 }).unwrap();
+    let kernels = rig.kernels.with_strategies(table);
+
+    let factor = |columns, seed| rounded(&random(BATCH, columns, seed), other);
+    let data = [factor(hidden, 1), factor(inputs, 2), factor(hidden, 3), factor(inputs, 4)];
+    let [code, output_delta, code_delta, input] =
+        data.each_ref().map(|data| rig.put_as(data, place, other));
+    let old = rounded(&random(hidden, inputs, 5), of_gradient);
+    let gradient = || match accumulate {
+        Accumulate::Overwrite => rig.poisoned_as(hidden, inputs, place, of_gradient),
+        Accumulate::Add => rig.put_as(&old, place, of_gradient),
+    };
+    let [whole, joined] = [gradient(), gradient()];
+    let call = |gradient| Backward {
+        code: &code,
+        output_delta: &output_delta,
+        code_delta: &code_delta,
+        input: &input,
+        gradient,
+        contributions: Contributions::Both,
+        accumulate,
+    };
+    rig.run(&kernels.backward(&call(&whole)).unwrap());
+    let (first, parts) = kernels.backward_in_parts(&call(&joined)).unwrap();
+    let parts = parts.expect("a split reduction");
+    let biases = [hidden, inputs].map(|columns| rig.poisoned(1, columns, place));
+    let bias =
+        |delta, gradient| Some(BiasGradient { delta, gradient, accumulate: Accumulate::Overwrite });
+    let rest = kernels.column_sums(&ColumnSums {
+        encoder_bias: bias(&code_delta, &biases[0]),
+        decoder_bias: bias(&output_delta, &biases[1]),
+        weight: Some(&parts),
+        total: None,
+    });
+    rig.run(&first.then(rest.unwrap()));
+
+    let sum = |map: fn(f64) -> f64| {
+        let product = |a: &Dense, b: &Dense| a.map(map).transposed().times(&b.map(map));
+        let sum = product(&data[0], &data[1]).zip(&product(&data[2], &data[3]), |a, b| a + b);
+        match accumulate {
+            Accumulate::Overwrite => sum,
+            Accumulate::Add => sum.zip(&old.map(map), |new, old| new + old),
+        }
+    };
+    let want = sum(|value| value);
+    let tolerance = tolerance(2 * BATCH, &sum(f64::abs))
+        .zip(&want, |in_f32, want| in_f32 + rounding_of(of_gradient, want.abs() + in_f32));
+    expect_close(&what, &rig.get(&joined), &want, &tolerance);
+    rig.expect_surroundings_untouched(&what, &joined);
+    assert_eq!(rig.all_bits(&joined), rig.all_bits(&whole), "{what}: backward");
+    for (delta, gradient) in [&data[2], &data[1]].into_iter().zip(&biases) {
+        let want = delta.column_sums();
+        let tolerance = common::reference::tolerance(BATCH, &delta.map(f64::abs).column_sums());
+        expect_close(&what, &rig.get(gradient), &want, &tolerance);
+        rig.expect_surroundings_untouched(&what, gradient);
+    }
+}
+
+/// Types and places of gradient, saved and delta.
+#[test]
+fn activation_gradients_of_every_type_in_every_place() {
+    on_every_adapter(|rig| {
+        for elements in mixed_elements() {
+            for shape in SHAPES {
+                for place in Place::ALL {
+                    check_activation_gradient(rig, elements, shape, place);
+                }
+            }
+        }
+    });
+}
+
+fn check_activation_gradient(
+    rig: &Rig,
+    [of_gradient, of_saved, of_delta]: [ElementType; 3],
+    [rows, columns]: [u32; 2],
+    place: Place,
+) {
+    for activation in [Activation::Identity, Activation::Sigmoid, Activation::GeluTanh] {
+        let what =
+            format!("{activation} {of_gradient} {of_saved} {of_delta} {rows}x{columns} {place:?}");
+        // With sixteenths for a sigmoid's outputs its slopes are whole numbers of 256ths, and so are the
+        // products with whole numbers: exact in every type.
+        let is_exact = activation != Activation::GeluTanh;
+        let (gradient, kept) = if is_exact {
+            let sixteenths = whole_numbers(rows, columns, 2).map(|n| (8.0 + n) / 16.0);
+            (whole_numbers(rows, columns, 1), sixteenths)
+        } else {
+            let kept = random(rows, columns, 2).map(|z| saved(activation, 4.0 * z));
+            (rounded(&random(rows, columns, 1), of_gradient), rounded(&kept, of_saved))
+        };
+        let delta = rig.poisoned_as(rows, columns, place, of_delta);
+        let commands = rig.kernels.activation_gradient(&ActivationGradient {
+            gradient: &rig.put_as(&gradient, place, of_gradient),
+            activation,
+            saved: Some(&rig.put_as(&kept, place, of_saved)),
+            delta: &delta,
+        });
+        rig.run(&commands.unwrap());
+        let want = gradient.zip(&kept, |gradient, kept| match activation {
+            Activation::Sigmoid => gradient * kept * (1.0 - kept),
+            _ => gradient * slope(activation, argument(activation, kept)),
+        });
+        let tolerance = want.map(|want| {
+            // As in activation_gradient.rs.
+            let in_f32 = 32.0 * f64::from(f32::EPSILON);
+            if is_exact { 0.0 } else { in_f32 + rounding_of(of_delta, want.abs() + in_f32) }
+        });
+        expect_close(&what, &rig.get(&delta), &want, &tolerance);
+        rig.expect_surroundings_untouched(&what, &delta);
+    }
+}
+
+#[test]
+fn squared_errors_of_every_type() {
+    losses::elements_of_every_type(Loss::SquaredError);
+}
+
+#[test]
+fn cross_entropies_of_every_type() {
+    losses::elements_of_every_type(Loss::BinaryCrossEntropy);
+}
+
+/// Whole numbers and a ReLU, whose gradients are exact, and a loss without a gradient.
+#[test]
+fn squared_errors_are_exact_with_whole_numbers() {
+    on_every_adapter(|rig| {
+        for elements in mixed_elements() {
+            for [rows, columns] in SHAPES {
+                for place in Place::ALL {
+                    check_squared_error(rig, elements, [rows, columns], place);
+                }
+            }
+        }
+    });
+}
+
+fn check_squared_error(
+    rig: &Rig,
+    elements: [ElementType; 4],
+    [rows, columns]: [u32; 2],
+    place: Place,
+) {
+    let what = format!("{elements:?} {rows}x{columns} {place:?}");
+    let [p, t, s] = [1, 2, 3].map(|seed| whole_numbers(rows, columns, seed));
+    let [prediction, target, saved] =
+        [(&p, 0), (&t, 1), (&s, 2)].map(|(data, i)| rig.put_as(data, place, elements[i]));
+    let error = p.zip(&t, |p, t| p - t);
+    let total = error.values.iter().map(|error| error * error).sum::<f64>();
+    for has_delta in [true, false] {
+        let loss = rig.poisoned(1, 1, place);
+        let delta = rig.poisoned_as(rows, columns, place, elements[3]);
+        let call = LossGradient::new(&prediction, &target, &loss)
+            .with_reduction(Reduction::Sum)
+            .with_delta(has_delta.then_some(&delta))
+            .through(Activation::Relu, Some(&saved));
+        rig.run(&rig.kernels.squared_error(&call).unwrap());
+        assert_eq!(rig.get(&loss), [total as f32], "{what}");
+        rig.expect_surroundings_untouched(&what, &loss);
+        rig.expect_surroundings_untouched(&what, &delta);
+        if has_delta {
+            let want = error.zip(&s, |error, s| 2.0 * error * slope(Activation::Relu, s));
+            expect_close(&what, &rig.get(&delta), &want, &want.map(|_| 0.0));
+        }
+    }
+}
+
+/// A seed and a step give one noise, whatever the types: results are those of the f32 kernel from the values
+/// that the input holds, rounded.
+#[test]
+fn noise_of_every_type_is_that_of_f32_rounded() {
+    on_every_adapter(|rig| {
+        for elements in mixed_elements() {
+            for shape in SHAPES {
+                for place in Place::ALL {
+                    for noise in
+                        [Noise::Masking { probability: 0.3 }, Noise::Gaussian { deviation: 0.75 }]
+                    {
+                        check_noise(rig, elements, shape, place, noise);
+                    }
+                }
+            }
+        }
+    });
+}
+
+fn check_noise(
+    rig: &Rig,
+    [of_input, of_output]: [ElementType; 2],
+    [rows, columns]: [u32; 2],
+    place: Place,
+    noise: Noise,
+) {
+    let what = format!("{noise:?} {of_input} {of_output} {rows}x{columns} {place:?}");
+    let data = rounded(&random(rows, columns, 1), of_input);
+    let state = NoiseState::new(&rig.kernels, rows, columns, 0x0123_4567_89ab_cdef).unwrap();
+    let run = |input: Matrix, output: &Matrix| {
+        state.set_step(&rig.gpu.device, &rig.gpu.queue, 9).unwrap();
+        rig.run(
+            &rig.kernels.noise(&NoisyCopy { input: &input, noise, state: &state, output }).unwrap(),
+        );
+        let steps = rig.bits(state.steps());
+        assert!(steps.iter().all(|step| *step == 10), "{what}: {steps:?}");
+    };
+    let in_f32 = rig.poisoned(rows, columns, Place::Odd);
+    run(rig.put(&data, Place::Odd), &in_f32);
+    let output = rig.poisoned_as(rows, columns, place, of_output);
+    run(rig.put_as(&data, place, of_input), &output);
+    if of_output == F32 {
+        assert_eq!(rig.bits(&output), rig.bits(&in_f32), "{what}");
+    } else {
+        let want = rig.get(&in_f32).into_iter().map(|value| element_bits(of_output, value));
+        assert_eq!(rig.element_bits(&output), want.collect::<Vec<_>>(), "{what}");
+    }
+    rig.expect_surroundings_untouched(&what, &output);
 }
 
 // Host data.

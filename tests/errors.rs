@@ -69,7 +69,7 @@ fn a_wrong_shape_of_any_operand_is_refused() {
 #[test]
 fn half_precision_is_refused_for_any_operand_that_must_be_f32() {
     once_per_adapter(|rig| {
-        let taken = std::cell::RefCell::new(BTreeSet::new());
+        let refused = std::cell::RefCell::new(BTreeSet::new());
         for_each_bound_operand(rig, |what, call, operand, operands| {
             let [rows, columns] = operand.shape(SMALL);
             let layout = Layout::padded(rows, columns, ElementType::F16);
@@ -77,16 +77,32 @@ fn half_precision_is_refused_for_any_operand_that_must_be_f32() {
             let result = (call.make)(&rig.kernels, &operands.with(operand.name, matrix));
             // What takes them is right: elements.rs.
             if result.is_ok() {
-                taken.borrow_mut().insert(call.name);
                 return;
             }
+            refused.borrow_mut().insert((call.name, operand.name));
             let reason = "it must be f32 here";
             let want =
                 Error::ElementType { operand: operand.name, given: ElementType::F16, reason };
             expect_error(what, result, want);
         });
-        let products = ["backward", "code_gradient", "decode", "encode", "input_gradient"];
-        assert_eq!(taken.into_inner(), BTreeSet::from(products));
+        let of_updates = updates().flat_map(|call| {
+            let bound = call.operands.iter().filter(|operand| operand.role != Role::State);
+            bound.map(|operand| (call.name, operand.name))
+        });
+        let others = [
+            ("encode", "bias"),
+            ("decode", "bias"),
+            ("column_sums", "encoder_gradient"),
+            ("column_sums", "decoder_gradient"),
+            ("column_sums", "partials"),
+            ("column_sums", "total"),
+            ("bias_gradient", "gradient"),
+            ("sum", "partials"),
+            ("sum", "total"),
+            ("squared_error", "loss"),
+            ("cross_entropy", "loss"),
+        ];
+        assert_eq!(refused.into_inner(), of_updates.chain(others).collect());
     });
 }
 

@@ -7,7 +7,7 @@ use super::elementwise::{INVOCATIONS, groups};
 use super::operands::View;
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
-use crate::shader::{self, Access, Binding, Form, MATRIX, Shader, uniform};
+use crate::shader::{self, Access, Binding, Form, MATRIX, Shader, elements, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "activation_gradient",
@@ -20,7 +20,11 @@ pub(super) static SHADER: Shader = Shader {
         Binding { name: "delta", access: Access::Write },
     ]],
     overrides: &[Activation::OVERRIDE],
-    elements: &[],
+    elements: elements! {
+        "gradient": "GRADIENT_ELEMENT",
+        "saved": "SAVED_ELEMENT",
+        "delta": "DELTA_ELEMENT",
+    },
 };
 
 uniform! {
@@ -35,7 +39,8 @@ uniform! {
     }
 }
 
-/// Arguments of [`Kernels::activation_gradient`]; all matrices have one shape.
+/// Arguments of [`Kernels::activation_gradient`]; all matrices have one shape. Each may be of any
+/// [`ElementType`](crate::ElementType) of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct ActivationGradient<'a> {
     /// The gradient by the activation's output, such as dY.

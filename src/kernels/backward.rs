@@ -64,7 +64,7 @@ pub enum Contributions {
 }
 
 /// Arguments of [`Kernels::backward`]. All may be of any [`ElementType`](crate::ElementType), each of its
-/// own; in parts ([`Kernels::backward_in_parts`]) the gradient is f32.
+/// own.
 #[derive(Debug, Clone, Copy)]
 pub struct Backward<'a> {
     /// H, \[batch, hidden\]: the code, output of encode.

@@ -8,7 +8,7 @@ use super::elementwise::groups;
 use super::operands::View;
 use crate::error::Result;
 use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{self, Access, Binding, Form, MATRIX, Shader, uniform};
+use crate::shader::{self, Access, Binding, Form, MATRIX, Shader, elements, uniform};
 
 /// Columns of a delta that a workgroup sums.
 const COLUMNS: u64 = 64;
@@ -36,7 +36,11 @@ pub(super) static SHADER: Shader = Shader {
         Binding { name: "weight_gradient", access: Access::Write },
     ]],
     overrides: &[],
-    elements: &[],
+    elements: elements! {
+        "encoder_delta": "ENCODER_DELTA_ELEMENT",
+        "decoder_delta": "DECODER_DELTA_ELEMENT",
+        "weight_gradient": "WEIGHT_GRADIENT_ELEMENT",
+    },
 };
 
 uniform! {
@@ -63,7 +67,9 @@ uniform! {
     }
 }
 
-/// Arguments of [`Kernels::column_sums`]: any of four sums; by default, none.
+/// Arguments of [`Kernels::column_sums`]: any of four sums; by default, none. The deltas and the weight's
+/// gradient may be of any [`ElementType`](crate::ElementType), each of its own; the biases' gradients, the
+/// partial sums and the total are f32.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ColumnSums<'a> {
     /// db from dZ; `encoder_delta` and `encoder_gradient` in errors.
@@ -80,9 +86,10 @@ pub struct ColumnSums<'a> {
 /// One of the two column sums of [`ColumnSums`]; arguments of [`Kernels::bias_gradient`].
 #[derive(Debug, Clone, Copy)]
 pub struct BiasGradient<'a> {
-    /// The gradient by the pre-activation that the bias was added to, \[batch, columns\].
+    /// The gradient by the pre-activation that the bias was added to, \[batch, columns\], of any
+    /// [`ElementType`](crate::ElementType).
     pub delta: &'a Matrix,
-    /// Where its sum over the batch goes, \[1, columns\].
+    /// Where its sum over the batch goes, \[1, columns\], in f32.
     pub gradient: &'a Matrix,
     /// Whether to overwrite or to add.
     pub accumulate: Accumulate,

@@ -9,7 +9,7 @@ use super::loss_scale::{self, LossScale};
 use super::operands::View;
 use crate::error::{Error, Result};
 use crate::matrix::{Matrix, expect_shape, expect_shape_if_given};
-use crate::shader::{Access, Binding, Override, Shader, uniform};
+use crate::shader::{Access, Binding, Element, Override, Shader, elements, uniform};
 
 /// Invocations of a workgroup, and bytes of workgroup memory, of every kernel on measure.wgsl.
 pub(super) const INVOCATIONS: u32 = 256;
@@ -32,6 +32,13 @@ pub(super) const GROUPS: &[&[Binding]] = &[&[
 ]];
 
 pub(super) const OVERRIDES: &[Override] = &[Activation::OVERRIDE];
+
+pub(super) const ELEMENTS: &[Element] = elements! {
+    "prediction": "PREDICTION_ELEMENT",
+    "target_values": "TARGET_ELEMENT",
+    "saved": "SAVED_ELEMENT",
+    "delta": "DELTA_ELEMENT",
+};
 
 uniform! {
     struct Parameters {
@@ -91,7 +98,8 @@ impl Reduction {
     }
 }
 
-/// Arguments of [`Kernels::squared_error`] and [`Kernels::cross_entropy`].
+/// Arguments of [`Kernels::squared_error`] and [`Kernels::cross_entropy`]. All but the loss, which is f32,
+/// may be of any [`ElementType`](crate::ElementType), each of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct LossGradient<'a> {
     /// The prediction, \[batch, inputs\]; logits for the cross-entropy.

@@ -6,7 +6,7 @@ use super::elementwise::{INVOCATIONS, groups_of};
 use super::operands::View;
 use crate::error::{Error, Result, captured, expect_alive};
 use crate::matrix::{Matrix, expect_shape};
-use crate::shader::{self, Access, Binding, Form, MATRIX, Override, Shader, uniform};
+use crate::shader::{self, Access, Binding, Form, MATRIX, Override, Shader, elements, uniform};
 
 pub(super) static SHADER: Shader = Shader {
     name: "noise",
@@ -19,7 +19,10 @@ pub(super) static SHADER: Shader = Shader {
         Binding { name: "state", access: Access::WriteValues },
     ]],
     overrides: &[Override::free("KIND", &[0, 1])],
-    elements: &[],
+    elements: elements! {
+        "input": "INPUT_ELEMENT",
+        "output": "OUTPUT_ELEMENT",
+    },
 };
 
 /// Values of `KIND`.
@@ -144,7 +147,8 @@ impl NoiseState {
     }
 }
 
-/// Arguments of [`Kernels::noise`].
+/// Arguments of [`Kernels::noise`]. Input and output may be of any [`ElementType`](crate::ElementType), each
+/// of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct NoisyCopy<'a> {
     /// What is copied.
@@ -160,7 +164,7 @@ pub struct NoisyCopy<'a> {
 impl Kernels {
     /// A copy of `input` with noise, by Philox 4x32-10
     /// ([Salmon et al. 2011](https://doi.org/10.1145/2063384.2063405)): the same for a seed, a step and a
-    /// shape whatever the strides; masking to the bit on any device, Gaussian noise as exactly as the
+    /// shape whatever the strides and the types of elements; masking to the bit on any device, Gaussian noise as exactly as the
     /// device computes logarithms, sines and cosines.
     ///
     /// Even an empty input takes a step.

@@ -2,7 +2,7 @@
 
 use super::commands::Commands;
 use super::core::Kernels;
-use super::loss::{BYTES, GROUPS, INVOCATIONS, LossGradient, OVERRIDES};
+use super::loss::{BYTES, ELEMENTS, GROUPS, INVOCATIONS, LossGradient, OVERRIDES};
 use crate::error::Result;
 use crate::shader::{ACTIVATION, Form, LOSS, MATRIX, MEASURE, SCALE, SQUARED_ERROR, Shader};
 
@@ -12,7 +12,7 @@ pub(super) static SHADER: Shader = Shader {
     forms: &[&Form::only(INVOCATIONS, BYTES)],
     groups: GROUPS,
     overrides: OVERRIDES,
-    elements: &[],
+    elements: ELEMENTS,
 };
 
 impl Kernels {

@@ -2,10 +2,13 @@
 //! of this file into tests of one loss.
 
 use tied_linear::kernels::LossGradient;
-use tied_linear::{Activation, Commands, Kernels, Loss, Reduction, Result};
+use tied_linear::{Activation, Commands, ElementType, Kernels, Loss, Reduction, Result};
 
-use super::reference::{Dense, activate, slope};
-use super::{Place, Rig, expect_close, expect_same_bits, on_every_adapter, random};
+use super::reference::{Dense, activate, argument, saved, slope};
+use super::{
+    Place, Rig, expect_close, expect_same_bits, mixed_elements, on_every_adapter, random, rounded,
+    rounding_of,
+};
 
 const EPSILON: f64 = f32::EPSILON as f64;
 
@@ -45,6 +48,8 @@ struct Case {
     shape: [u32; 2],
     /// Of prediction, target, what is saved, and delta.
     places: [Place; 4],
+    /// Of the same four.
+    elements: [ElementType; 4],
     reduction: Reduction,
     activation: Activation,
 }
@@ -55,35 +60,39 @@ impl Case {
             loss,
             shape,
             places: [place; 4],
+            elements: [ElementType::F32; 4],
             reduction: Reduction::Mean,
             activation: Activation::Identity,
         }
     }
 }
 
-/// Predictions, made by the activation, and targets in 0 … 1.
+/// Predictions, made by the activation, and targets in 0 … 1, as the device reads them.
 struct Data {
-    preactivation: Dense,
     prediction: Dense,
     target: Dense,
+    /// What the derivative of the activation is computed from, and the derivative.
+    saved: Dense,
+    slopes: Dense,
 }
 
 impl Data {
     fn new(case: &Case) -> Self {
         let [rows, columns] = case.shape;
-        // As f32 holds it, which the device reads.
-        let rounded = |value: f64| f64::from(value as f32);
-        let preactivation = random(rows, columns, 1).map(|z| rounded(3.0 * z));
+        let [of_prediction, of_target, of_saved, _] = case.elements;
+        let z = rounded(&random(rows, columns, 1).map(|z| 3.0 * z), ElementType::F32);
+        let kept = rounded(&z.map(|z| saved(case.activation, z)), of_saved);
+        // With 16-bit elements the slope is that of what was saved.
+        let slopes = match of_saved {
+            ElementType::F32 => z.map(|z| slope(case.activation, z)),
+            _ => kept.map(|kept| slope(case.activation, argument(case.activation, kept))),
+        };
         Self {
-            prediction: preactivation.map(|z| rounded(activate(case.activation, z))),
-            target: random(rows, columns, 2).map(|t| rounded(0.5 + 0.5 * t)),
-            preactivation,
+            prediction: rounded(&z.map(|z| activate(case.activation, z)), of_prediction),
+            target: rounded(&random(rows, columns, 2).map(|t| 0.5 + 0.5 * t), of_target),
+            saved: kept,
+            slopes,
         }
-    }
-
-    /// What the derivative of the activation is computed from.
-    fn saved(&self, activation: Activation) -> &Dense {
-        if activation.needs_preactivation() { &self.preactivation } else { &self.prediction }
     }
 }
 
@@ -113,13 +122,13 @@ fn expect_loss(what: &str, got: f32, case: &Case, data: &Data) {
 
 fn expect_delta(what: &str, got: &[f32], case: &Case, data: &Data) {
     let scale = scale(case.reduction, &data.prediction);
-    let slopes = data.preactivation.map(|z| slope(case.activation, z));
     let want = data
         .prediction
         .zip(&data.target, |p, t| scale * slope_of(case.loss, p, t))
-        .zip(&slopes, |gradient, slope| gradient * slope);
-    // As in activation.rs for |z| up to 3, times what ℓ′ is at most.
-    let tolerance = want.map(|_| 24.0 * EPSILON * 8.0 * scale);
+        .zip(&data.slopes, |gradient, slope| gradient * slope);
+    // As in activation.rs for |z| up to 3, times what ℓ′ is at most, and a rounding to the elements.
+    let in_f32 = 24.0 * EPSILON * 8.0 * scale;
+    let tolerance = want.map(|want| in_f32 + rounding_of(case.elements[3], want.abs() + in_f32));
     expect_close(what, got, &want, &tolerance);
 }
 
@@ -128,17 +137,18 @@ fn check(rig: &Rig, case: &Case) {
     let what = format!("{case:?}");
     let [rows, columns] = case.shape;
     let [prediction_place, target_place, saved_place, delta_place] = case.places;
+    let [of_prediction, of_target, of_saved, of_delta] = case.elements;
     let data = Data::new(case);
     let loss = rig.poisoned(1, 1, Place::Odd);
-    let delta = rig.poisoned(rows, columns, delta_place);
+    let delta = rig.poisoned_as(rows, columns, delta_place, of_delta);
     let call = LossGradient {
-        prediction: &rig.put(&data.prediction, prediction_place),
-        target: &rig.put(&data.target, target_place),
+        prediction: &rig.put_as(&data.prediction, prediction_place, of_prediction),
+        target: &rig.put_as(&data.target, target_place, of_target),
         reduction: case.reduction,
         loss: &loss,
         delta: Some(&delta),
         activation: case.activation,
-        saved: Some(&rig.put(data.saved(case.activation), saved_place)),
+        saved: Some(&rig.put_as(&data.saved, saved_place, of_saved)),
         loss_scale: None,
     };
     rig.run(&commands(&rig.kernels, case.loss, &call).unwrap());
@@ -203,6 +213,28 @@ pub fn the_gradient_goes_on_through_every_activation(loss: Loss) {
             for place in [Place::Odd, Place::Even] {
                 let case = Case::new(loss, [19, 24], place);
                 check(rig, &Case { activation, ..case });
+            }
+        }
+    });
+}
+
+/// Each operand of a type of its own: loss and gradient are those of the values that the elements hold, and
+/// the gradient is rounded once.
+pub fn elements_of_every_type(loss: Loss) {
+    on_every_adapter(|rig| {
+        for elements in mixed_elements() {
+            for place in Place::ALL {
+                for (shape, activation, reduction) in [
+                    ([1, 1], Activation::Identity, Reduction::Sum),
+                    ([4, 2], Activation::Sigmoid, Reduction::Sum),
+                    ([3, 3], Activation::GeluTanh, Reduction::Mean),
+                    ([33, 130], Activation::Tanh, Reduction::Sum),
+                    ([5003, 1], Activation::Identity, Reduction::Mean),
+                    ([2, 2503], Activation::Silu, Reduction::Sum),
+                ] {
+                    let case = Case::new(loss, shape, place);
+                    check(rig, &Case { elements, reduction, activation, ..case });
+                }
             }
         }
     });

@@ -444,6 +444,17 @@ pub fn rounded(values: &reference::Dense, element: ElementType) -> reference::De
     })
 }
 
+/// Types of a call's operands: all of one 16-bit type, each of its own by turns, and one of 16 bits among
+/// others of f32.
+pub fn mixed_elements<const N: usize>() -> Vec<[ElementType; N]> {
+    use ElementType::{Bf16, F16, F32};
+    let turns = (0..3).map(|turn| std::array::from_fn(|i| ElementType::ALL[(i + turn) % 3]));
+    let alone = (0..N).flat_map(|alone| {
+        [F16, Bf16].map(|element| std::array::from_fn(|i| if i == alone { element } else { F32 }))
+    });
+    [[F16; N], [Bf16; N]].into_iter().chain(turns).chain(alone).collect()
+}
+
 /// How far from a value of this size its rounding to the type can be.
 pub fn rounding_of(element: ElementType, size: f64) -> f64 {
     match element {

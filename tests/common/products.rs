@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tied_linear::kernels::{Gradient, Linear};
 use tied_linear::{Activation, Commands, ElementType, Kernels, Matrix, Pattern, Weight};
 
-use super::reference::{Dense, activate, slope, tolerance};
+use super::reference::{Dense, activate, argument, saved, slope, tolerance};
 use super::{
     Place, Rig, activations, expect_close, expect_same_bits, forced_choice, on_every_adapter,
     property_config, random, rounded, rounding_of, share, whole_numbers,
@@ -325,20 +325,6 @@ fn own_error(activation: Activation) -> f64 {
     match activation {
         Activation::Identity | Activation::Relu => 0.0,
         _ => 8.0 * f64::from(f32::EPSILON),
-    }
-}
-
-/// What the forward pass keeps of f at z for the gradient, as an f32.
-fn saved(activation: Activation, z: f64) -> f64 {
-    if activation.needs_preactivation() { z } else { f64::from(activate(activation, z) as f32) }
-}
-
-/// A z from which an activation's derivative is what it is from these saved values.
-fn argument(activation: Activation, saved: f64) -> f64 {
-    match activation {
-        Activation::Sigmoid => (saved / (1.0 - saved)).ln(),
-        Activation::Tanh => saved.atanh(),
-        _ => saved,
     }
 }
 

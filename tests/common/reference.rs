@@ -109,6 +109,20 @@ pub fn slope(activation: Activation, z: f64) -> f64 {
     }
 }
 
+/// What the forward pass keeps of f at z for the gradient, as an f32.
+pub fn saved(activation: Activation, z: f64) -> f64 {
+    if activation.needs_preactivation() { z } else { f64::from(activate(activation, z) as f32) }
+}
+
+/// A z from which an activation's derivative is what it is from these saved values.
+pub fn argument(activation: Activation, saved: f64) -> f64 {
+    match activation {
+        Activation::Sigmoid => (saved / (1.0 - saved)).ln(),
+        Activation::Tanh => saved.atanh(),
+        _ => saved,
+    }
+}
+
 fn gelu_argument(z: f64) -> f64 {
     (2.0 / std::f64::consts::PI).sqrt() * (z + 0.044715 * z * z * z)
 }
