@@ -147,7 +147,7 @@ fn the_digits_come_to_their_principal_components() {
 
 #[test]
 fn sixteen_bits_come_to_what_f32_does() {
-    on_every_adapter(|rig| {
+    once_per_adapter(|rig| {
         let folder = Folder::new("elements");
         let run = |more: &[&str]| train(rig, &folder, &[&["--epochs", "60"], more].concat());
         for layers in ["64,10", "64,40,10"] {
