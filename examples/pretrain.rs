@@ -29,8 +29,8 @@ use rand_chacha::ChaCha8Rng;
 use tied_linear::headless::Gpu;
 use tied_linear::{
     Activation, AdamSettings, AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions,
-    Commands, KernelOptions, Kernels, Matrix, Noise, NoiseState, Optimizer, TiedAutoencoder,
-    TiedAutoencoderOptions,
+    Commands, ElementType, KernelOptions, Kernels, Matrix, Noise, NoiseState, Optimizer,
+    TiedAutoencoder, TiedAutoencoderOptions,
 };
 
 /// Trains a deep tied autoencoder layer by layer, then as a whole, and compares with one from scratch.
@@ -163,7 +163,7 @@ impl Run<'_> {
             }
             AutoencoderStep::new(stack, &optimizer, &gradients, input, input, &options)
         };
-        let batches = Batches::new(gpu, stack, samples, batch, step)?;
+        let batches = Batches::new(gpu, stack, samples, batch, ElementType::F32, step)?;
 
         let mut order: Vec<usize> = (0..count).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);

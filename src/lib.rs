@@ -131,7 +131,7 @@
 //!   [`Matrix::read_blocking`] and [`UntiedLinear::tie_blocking`] submit and poll,
 //!   [`Readback::read_blocking`] polls, and so do [`tune()`] and [`Kernels::warm_up`]; and those of a
 //!   [checkpoint](#features): `Checkpoint::read` submits, `Checkpoint::read_blocking` submits and polls, and
-//!   `Checkpoint::restore`, `tied_layer` and `untied_halves` write and submit.
+//!   `Checkpoint::restore`, `tied_layer`, `untied_halves` and their `_as` write and submit.
 //!
 //! # Features
 //!

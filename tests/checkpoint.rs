@@ -13,7 +13,7 @@ use std::process::Command;
 use std::task::{Context, Poll, Waker};
 
 use common::{
-    Place, Rig, USAGES, buffer, expect_same_bits, on_every_adapter, once_per_adapter,
+    Place, Rig, USAGES, buffer, element_bits, expect_same_bits, on_every_adapter, once_per_adapter,
     property_config, random,
 };
 use proptest::prelude::*;
@@ -22,8 +22,9 @@ use tied_linear::headless::Gpu;
 use tied_linear::kernels::SgdSettings;
 use tied_linear::{
     Activation, AdamSettings, AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions,
-    Decoder, ElementType, Encoder, Error, Gradients, Matrix, Noise, NoiseState, Optimizer,
-    OptimizerSettings, OptimizerState, TiedAutoencoder, TiedAutoencoderOptions, TiedLinear,
+    Commands, Decoder, ElementType, ElementTypes, Encoder, Error, Gradients, LossScale,
+    LossScaleSettings, LossScaleStatus, Matrix, Noise, NoiseState, Optimizer, OptimizerSettings,
+    OptimizerState, Parameters, TiedAutoencoder, TiedAutoencoderOptions, TiedLinear,
     TiedLinearOptions, TrainingOptions, TrainingStep, Weight, wgpu,
 };
 
@@ -780,6 +781,134 @@ fn narrow_types_come_back_into_f32() {
     });
 }
 
+const SIXTEEN: [ElementType; 2] = [ElementType::F16, ElementType::Bf16];
+
+/// A layer whose weight has a working copy of this type.
+fn with_copy(rig: &Rig, [hidden, inputs]: [u32; 2], element: ElementType) -> TiedLinear {
+    let options = TiedLinearOptions::new(inputs, hidden)
+        .with_weight_element(element)
+        .with_fan_in_biases()
+        .with_seed(11);
+    TiedLinear::new(&rig.kernels, &options).unwrap()
+}
+
+/// Fails where the weight is not these f32 values, or its copy not these values rounded.
+fn expect_master_and_copy(
+    rig: &Rig,
+    what: &str,
+    weight: &Matrix,
+    element: ElementType,
+    want: &[f32],
+) {
+    assert_eq!(weight.layout().element, ElementType::F32, "{what}");
+    expect_same_bits(what, &rig.bits(weight), &bits(want));
+    let Some(copy) = weight.working_copy() else {
+        assert_eq!(element, ElementType::F32, "{what}: no copy");
+        return;
+    };
+    assert_eq!(copy.layout().element, element, "{what}");
+    let want: Vec<_> = want.iter().map(|value| element_bits(element, *value)).collect();
+    assert_eq!(rig.element_bits(&copy), want, "{what}: the copy");
+}
+
+#[test]
+fn a_weight_with_a_working_copy_is_stored_as_its_master_and_loaded_into_both() {
+    let (keys, f) = (&LayerKeys::default(), [Activation::Tanh, Activation::Identity]);
+    once_per_adapter(|rig| {
+        for shape in [[HIDDEN, INPUTS], [33, 70], [1, 1], [4, 8]] {
+            for element in SIXTEEN {
+                let layer = with_copy(rig, shape, element);
+                let checkpoint = read(rig, &layer.state_dict(keys));
+                assert_eq!(
+                    checkpoint.keys().collect::<Vec<_>>(),
+                    ["decoder.bias", "encoder.bias", "encoder.weight"]
+                );
+                let master = checkpoint.values("encoder.weight").unwrap();
+                assert_eq!(bits(&master), rig.bits(layer.weight().matrix()));
+                // Not the copy's: these are no numbers of 16 bits.
+                let rounded = checkpoint.clone().with_dtype(element).unwrap();
+                assert_ne!(bits(&master), bits(&rounded.values("encoder.weight").unwrap()));
+                for dtype in ElementType::ALL {
+                    let file = checkpoint.clone().with_dtype(dtype).unwrap().to_bytes().unwrap();
+                    let file = Checkpoint::from_bytes(&file).unwrap();
+                    let want = file.values("encoder.weight").unwrap();
+                    for target in ElementType::ALL {
+                        let what = &format!("{shape:?}: {element} as {dtype} into {target}");
+                        let twin = with_copy(rig, shape, target);
+                        let zeros = vec![0.0; want.len()];
+                        let weight = twin.weight().matrix();
+                        weight.write(&rig.gpu.device, &rig.gpu.queue, &zeros).unwrap();
+                        restore(rig, &file, &twin.state_dict(keys)).expect(what);
+                        expect_master_and_copy(rig, what, weight, target, &want);
+                        let (kernels, queue) = (&rig.kernels, &rig.gpu.queue);
+                        let made = file.tied_layer_as(kernels, queue, keys, f, target).unwrap();
+                        expect_master_and_copy(rig, what, made.weight().matrix(), target, &want);
+                        assert_eq!(
+                            state_bits(rig, &made.state_dict(keys)),
+                            state_bits(rig, &twin.state_dict(keys)),
+                            "{what}"
+                        );
+                        let halves = file.untied_halves_as(kernels, queue, keys, f, target);
+                        let (encoder, decoder) = halves.unwrap();
+                        assert!(!encoder.weight().is_tied_to(decoder.weight()), "{what}");
+                        for weight in [encoder.weight(), decoder.weight()] {
+                            expect_master_and_copy(rig, what, weight.matrix(), target, &want);
+                        }
+                    }
+                    // What has no `_as` is f32.
+                    let made = file.tied_layer(&rig.kernels, &rig.gpu.queue, keys, f).unwrap();
+                    assert_eq!(made.weight().matrix().working_copy(), None);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_number_that_a_working_copy_cannot_hold_is_refused_and_nothing_written() {
+    let (keys, f) = (&LayerKeys::default(), [Activation::Identity; 2]);
+    once_per_adapter(|rig| {
+        let (kernels, queue) = (&rig.kernels, &rig.gpu.queue);
+        // The largest that are rounded to finite ones, and what is not finite anyway, are taken.
+        for (element, wrong, right) in [
+            (ElementType::F16, 65520.0, 65519.0),
+            (ElementType::F16, -1e9, -65519.0),
+            (ElementType::F16, f32::MAX, f32::INFINITY),
+            (ElementType::Bf16, f32::MAX, 3.39e38),
+            (ElementType::Bf16, f32::MIN, f32::NEG_INFINITY),
+        ] {
+            let what = &format!("{wrong} into {element}");
+            let layer = with_copy(rig, [2, 3], element);
+            let (state, weight) = (layer.state_dict(keys), layer.weight().matrix());
+            let copy = weight.working_copy().unwrap();
+            let before = (state_bits(rig, &state), rig.element_bits(&copy));
+            let checkpoint = read(rig, &other(rig, [2, 3], [true; 2]).state_dict(keys));
+            let of = |value| vec![1.0, -2.0, 0.5, 3.0, value, 0.25];
+            // The encoder's own, or that of which it is the transpose.
+            for (key, given) in [("encoder.weight", [2, 3]), ("decoder.weight", [3, 2])] {
+                let with = |value| {
+                    let mut checkpoint = checkpoint.clone();
+                    checkpoint.retain(|key| !key.ends_with("weight"));
+                    checkpoint.with_tensor(key, &given, &of(value)).unwrap()
+                };
+                let error = restore(rig, &with(wrong), &state).expect_err(what);
+                let expected = "numbers that its matrix's working copy can hold";
+                let want = Error::KeyValue { key: key.into(), expected, given: wrong.into() };
+                assert_eq!(error, want, "{what}");
+                expect_named(Err::<(), _>(error), key, "working copy");
+                assert_eq!((state_bits(rig, &state), rig.element_bits(&copy)), before, "{what}");
+                let made = with(wrong).tied_layer_as(kernels, queue, keys, f, element);
+                assert_eq!(made.map(drop), Err(want), "{what}");
+                with(wrong).tied_layer(kernels, queue, keys, f).expect(what);
+                with(right).tied_layer_as(kernels, queue, keys, f, element).expect(what);
+            }
+            let checkpoint = checkpoint.with_tensor("encoder.weight", &[2, 3], &of(right)).unwrap();
+            restore(rig, &checkpoint, &state).expect(what);
+            expect_master_and_copy(rig, what, weight, element, &of(right));
+        }
+    });
+}
+
 #[test]
 fn the_layers_of_a_stack_share_a_file() {
     once_per_adapter(|rig| {
@@ -1069,6 +1198,7 @@ fn a_state_dict_that_contradicts_itself_is_refused() {
             (state().with_tie("v", "u"), Error::MissingKey { key: "u".into() }),
             (state().with("b", &matrix, Form::Vector), shape("bias", [1, 3])),
             (state().with("n", &matrix, Form::Count), shape("count", [2, 1])),
+            (state().with("s", &matrix, Form::Scale), shape("scale", [1, 1])),
         ] {
             let result = Checkpoint::read_blocking(device, queue, &state).map(drop);
             assert_eq!(result, Err(want.clone()));
@@ -1412,6 +1542,205 @@ fn the_state_of_one_optimizer_is_not_taken_for_anothers() {
         // The layer alone is for all.
         let layer = read(rig, &adam.state).without_optimizer();
         restore(rig, &layer, &plain.state).unwrap();
+    });
+}
+
+const FIRST_SCALE: f64 = 16_777_216.0;
+
+/// The scale of [`Scaled`]: it starts where gradients of f16 overflow, and soon gets there again.
+fn some_scale() -> LossScaleSettings {
+    LossScaleSettings::dynamic()
+        .with_range([1.0, 2f64.powi(40)])
+        .with_initial(FIRST_SCALE)
+        .with_factors(8.0, 0.5)
+        .with_interval(4)
+}
+
+/// A training in f16 whose loss is scaled: of a layer, or of a stack.
+struct Scaled {
+    state: StateDict,
+    optimizer: Optimizer,
+    gradients: Commands,
+    update: Commands,
+}
+
+impl Scaled {
+    /// `scale` is none for training without one.
+    fn layer(rig: &Rig, scale: Option<LossScaleSettings>, seed: u64) -> Self {
+        let options = TiedLinearOptions::new(71, 37)
+            .with_activations(Activation::Tanh, Activation::Identity)
+            .with_weight_element(ElementType::F16)
+            .with_fan_in_biases()
+            .with_seed(seed);
+        let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
+        let optimizer = scaled_optimizer(rig, &layer.parameters(), scale);
+        let gradients = Gradients::new_as(&layer, ElementType::F16).unwrap();
+        let x = rig.put_as(&random(9, 71, 5), Place::Tight, ElementType::F16);
+        let options = TrainingOptions::default().with_elements(ElementTypes::all(ElementType::F16));
+        let step = TrainingStep::new(&layer, &optimizer, &gradients, &x, &x, options).unwrap();
+        let commands = [step.gradient_commands(), step.update_commands()];
+        Self::new(layer.state_dict(&LayerKeys::default()), optimizer, commands)
+    }
+
+    fn stack(rig: &Rig, scale: Option<LossScaleSettings>, seed: u64) -> Self {
+        let options = TiedAutoencoderOptions::new(&[71, 37, 5])
+            .with_activations(Activation::Tanh, Activation::Silu)
+            .with_output_activation(Activation::Identity)
+            .with_weight_element(ElementType::F16)
+            .with_fan_in_biases()
+            .with_seed(seed);
+        let stack = TiedAutoencoder::new(&rig.kernels, &options).unwrap();
+        let optimizer = scaled_optimizer(rig, &stack.parameters(), scale);
+        let gradients = AutoencoderGradients::new_as(&stack, ElementType::F16).unwrap();
+        let x = rig.put_as(&random(9, 71, 5), Place::Tight, ElementType::F16);
+        let options =
+            AutoencoderStepOptions::default().with_elements(ElementTypes::all(ElementType::F16));
+        let step = AutoencoderStep::new(&stack, &optimizer, &gradients, &x, &x, &options).unwrap();
+        let commands = [step.gradient_commands(), step.update_commands()];
+        Self::new(stack.state_dict(), optimizer, commands)
+    }
+
+    fn new(parameters: StateDict, optimizer: Optimizer, commands: [&Commands; 2]) -> Self {
+        let state = optimizer.state_dict(&parameters).unwrap();
+        let [gradients, update] = commands.map(Clone::clone);
+        Self { state: parameters.and(state), optimizer, gradients, update }
+    }
+
+    fn run(&self, rig: &Rig, steps: usize) {
+        for _ in 0..steps {
+            rig.run(&self.gradients.clone().then(self.update.clone()));
+        }
+    }
+
+    fn status(&self, rig: &Rig) -> LossScaleStatus {
+        let scale = self.optimizer.loss_scale().unwrap();
+        scale.read_blocking(&rig.gpu.device, &rig.gpu.queue).unwrap()
+    }
+
+    /// The bits of all working copies.
+    fn copies(&self, rig: &Rig) -> Vec<Vec<u16>> {
+        let copies = self.state.iter().filter_map(|entry| entry.matrix.working_copy());
+        copies.map(|copy| rig.element_bits(&copy)).collect()
+    }
+}
+
+fn scaled_optimizer(
+    rig: &Rig,
+    parameters: &Parameters,
+    scale: Option<LossScaleSettings>,
+) -> Optimizer {
+    let optimizer = Optimizer::new(&rig.kernels, parameters, AdamSettings::adam(0.02)).unwrap();
+    match scale {
+        Some(settings) => {
+            optimizer.with_loss_scale(LossScale::new(&rig.kernels, settings).unwrap())
+        }
+        None => optimizer,
+    }
+}
+
+#[test]
+fn training_with_a_scaled_loss_resumes_bit_for_bit() {
+    type Make = fn(&Rig, Option<LossScaleSettings>, u64) -> Scaled;
+    let makes: [(&str, Make); 2] = [("layer", Scaled::layer), ("stack", Scaled::stack)];
+    on_every_adapter(|rig| {
+        let folder = Folder::new("scaled");
+        let path = folder.file("f");
+        for (what, make) in makes {
+            let whole = make(rig, Some(some_scale()), 1);
+            whole.run(rig, 5);
+            let half = whole.status(rig);
+            read(rig, &whole.state).save(&path).unwrap();
+            whole.run(rig, 5);
+            let end = whole.status(rig);
+            println!("{what}: {half:?}, {end:?}");
+            // On the way steps are skipped, the scale changes, and the file is of a moment in between.
+            assert!(half.skipped > 0 && half.good_steps > 0, "{what}: {half:?}");
+            assert!(end.skipped > half.skipped, "{what}: {half:?}, {end:?}");
+            assert!(half.scale < FIRST_SCALE as f32 && half.scale != end.scale, "{what}: {half:?}");
+            let second = make(rig, Some(some_scale().with_initial(1.0)), 2);
+            second.run(rig, 2);
+            let checkpoint = Checkpoint::open(&path).unwrap();
+            restore(rig, &checkpoint, &second.state).unwrap();
+            assert_eq!(second.status(rig), half, "{what}");
+            second.run(rig, 5);
+            assert_eq!(second.status(rig), end, "{what}");
+            let [got, want] = [&second, &whole].map(|run| state_bits(rig, &run.state));
+            assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>(), "{what}");
+            for (key, want) in &want {
+                assert_eq!(got[key], *want, "{what}: {key}");
+            }
+            assert!(!whole.copies(rig).is_empty());
+            assert!(second.copies(rig) == whole.copies(rig), "{what}: the copies differ");
+        }
+    });
+}
+
+const SCALE_KEYS: [&str; 3] = [
+    "optimizer.loss_scale.good_steps",
+    "optimizer.loss_scale.scale",
+    "optimizer.loss_scale.skipped",
+];
+
+#[test]
+fn a_scale_of_the_loss_is_part_of_an_optimizers_state() {
+    once_per_adapter(|rig| {
+        let with = Scaled::layer(rig, Some(some_scale()), 1);
+        let without = Scaled::layer(rig, None, 1);
+        let is_of_scale = |key: &&str| key.starts_with("optimizer.loss_scale");
+        with.run(rig, 5);
+        let (checkpoint, other) = (read(rig, &with.state), read(rig, &without.state));
+        let keys: Vec<_> = checkpoint.keys().filter(is_of_scale).collect();
+        assert_eq!(keys, SCALE_KEYS);
+        assert_eq!(checkpoint.keys().count(), 12 + 3);
+        assert_eq!(other.keys().count(), 12);
+        assert_eq!(other.keys().filter(is_of_scale).count(), 0);
+        // In the file they are what the GPU says, whatever the type that the weights are saved in.
+        let LossScaleStatus { scale, good_steps, skipped } = with.status(rig);
+        assert!(good_steps > 0 && skipped > 0 && good_steps != skipped);
+        for dtype in ElementType::ALL {
+            let bytes = checkpoint.clone().with_dtype(dtype).unwrap().to_bytes().unwrap();
+            let (header, data) = split(&bytes);
+            let counts = [good_steps, skipped].map(|n| i64::from(n).to_le_bytes().to_vec());
+            let [good_steps, skipped] = counts;
+            let values = [good_steps, scale.to_le_bytes().to_vec(), skipped];
+            for ((key, dtype), value) in SCALE_KEYS.iter().zip(["I64", "F32", "I64"]).zip(values) {
+                assert_eq!(header[key]["dtype"], dtype, "{key}");
+                assert_eq!(header[key]["shape"], serde_json::json!([]), "{key}");
+                let at = header[key]["data_offsets"][0].as_u64().unwrap() as usize;
+                assert_eq!(data[at..][..value.len()], value, "{key}");
+            }
+        }
+        // Neither is taken for the other, until the keys are left out.
+        let result = restore(rig, &checkpoint, &without.state);
+        assert_eq!(result, Err(Error::UnknownKey { key: SCALE_KEYS[0].into() }));
+        let result = restore(rig, &other, &with.state);
+        assert_eq!(result, Err(Error::MissingKey { key: SCALE_KEYS[1].into() }));
+        let mut rest = checkpoint.clone();
+        rest.retain(|key| !key.starts_with("optimizer.loss_scale"));
+        restore(rig, &rest, &without.state).unwrap();
+        assert_eq!(read(rig, &without.state).to_bytes().unwrap(), rest.to_bytes().unwrap());
+        // One of the three alone is missing, or none; wrong numbers and types are refused.
+        let before = state_bits(rig, &with.state);
+        for key in SCALE_KEYS {
+            let mut rest = checkpoint.clone();
+            rest.retain(|other| other != key);
+            let want = Error::MissingKey { key: key.into() };
+            assert_eq!(restore(rig, &rest, &with.state), Err(want));
+            let long = checkpoint.clone().with_tensor(key, &[1], &[1.0]).unwrap();
+            let (expected, given) = (vec![], vec![1]);
+            let want = Error::KeyShape { key: key.into(), expected, given };
+            assert_eq!(restore(rig, &long, &with.state), Err(want));
+        }
+        let [_, key, count] = SCALE_KEYS;
+        for wrong in [0.0, -0.0, -8.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40] {
+            let wrong = checkpoint.clone().with_tensor(key, &[], &[wrong]).unwrap();
+            expect_named(restore(rig, &wrong, &with.state), key, "a finite scale above 0");
+        }
+        let wrong = with_dtype_of(&checkpoint, key, "F32", "I32");
+        expect_named(restore(rig, &wrong, &with.state), key, "I32");
+        let wrong = checkpoint.clone().with_tensor(count, &[], &[-1.0]).unwrap();
+        expect_named(restore(rig, &wrong, &with.state), count, "whole number");
+        assert_eq!(state_bits(rig, &with.state), before);
     });
 }
 

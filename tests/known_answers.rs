@@ -6,14 +6,15 @@
 
 mod common;
 
-use common::{Rig, on_every_adapter};
+use common::{Rig, on_every_adapter, once_per_adapter};
 use smartcore::linalg::basic::arrays::Array;
 use smartcore::linalg::basic::matrix::DenseMatrix;
 use smartcore::linalg::traits::evd::EVDDecomposable;
 use tied_linear::kernels::{AdamSettings, SgdSettings};
 use tied_linear::{
-    Activation, AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions, Gradients,
-    Optimizer, OptimizerSettings, Reduction, TiedAutoencoder, TiedAutoencoderOptions, TiedLinear,
+    Activation, AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions, ElementType,
+    ElementTypes, Gradients, LossScale, LossScaleSettings, LossScaleStatus, Matrix, Optimizer,
+    OptimizerSettings, Parameters, Reduction, TiedAutoencoder, TiedAutoencoderOptions, TiedLinear,
     TiedLinearOptions, TrainingOptions, TrainingStep,
 };
 
@@ -67,21 +68,70 @@ fn gram(weight: &[f32], i: usize, j: usize) -> f64 {
     row(i).iter().zip(row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
+/// The type of weights, activations, gradients and images, and the scale of the loss.
+#[derive(Clone, Copy)]
+struct Precision {
+    element: ElementType,
+    scale: Option<LossScaleSettings>,
+}
+
+impl Precision {
+    const F32: Self = Self { element: ElementType::F32, scale: None };
+
+    fn optimizer(
+        self,
+        rig: &Rig,
+        parameters: &Parameters,
+        settings: OptimizerSettings,
+    ) -> Optimizer {
+        let optimizer = Optimizer::new(&rig.kernels, parameters, settings).unwrap();
+        match self.scale {
+            Some(scale) => optimizer.with_loss_scale(LossScale::new(&rig.kernels, scale).unwrap()),
+            None => optimizer,
+        }
+    }
+
+    fn input(self, rig: &Rig, pixels: &[f32]) -> Matrix {
+        let count = pixels.len() as u32 / PIXELS;
+        rig.kernels.matrix_as("images", count, PIXELS, pixels, self.element).unwrap()
+    }
+}
+
+fn status(rig: &Rig, optimizer: &Optimizer) -> Option<LossScaleStatus> {
+    let read = |scale: &LossScale| scale.read_blocking(&rig.gpu.device, &rig.gpu.queue).unwrap();
+    optimizer.loss_scale().map(read)
+}
+
 /// A linear tied layer without biases after `steps` full-batch steps at a learning rate that falls
 /// to zero along a cosine: its weight.
 fn trained(rig: &Rig, pixels: &[f32], settings: OptimizerSettings, steps: u32) -> Vec<f32> {
+    trained_in(rig, pixels, settings, steps, Precision::F32).0
+}
+
+/// The same in another type: the weight that products read, and what became of the loss's scale.
+fn trained_in(
+    rig: &Rig,
+    pixels: &[f32],
+    settings: OptimizerSettings,
+    steps: u32,
+    precision: Precision,
+) -> (Vec<f32>, Option<LossScaleStatus>) {
     let learning_rate = match settings {
         OptimizerSettings::Sgd(settings) => settings.learning_rate,
         OptimizerSettings::Adam(settings) => settings.learning_rate,
         _ => unreachable!("an optimizer that this test does not know"),
     };
-    let options = TiedLinearOptions::new(PIXELS, CODE).with_biases(false, false).with_seed(3);
+    let options = TiedLinearOptions::new(PIXELS, CODE)
+        .with_biases(false, false)
+        .with_weight_element(precision.element)
+        .with_seed(3);
     let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
-    let count = pixels.len() as u32 / PIXELS;
-    let input = rig.kernels.matrix("images", count, PIXELS, pixels).unwrap();
-    let mut optimizer = Optimizer::new(&rig.kernels, &layer.parameters(), settings).unwrap();
-    let gradients = Gradients::new(&layer).unwrap();
-    let options = TrainingOptions::default().with_reduction(Reduction::Mean);
+    let input = precision.input(rig, pixels);
+    let mut optimizer = precision.optimizer(rig, &layer.parameters(), settings);
+    let gradients = Gradients::new_as(&layer, precision.element).unwrap();
+    let options = TrainingOptions::default()
+        .with_reduction(Reduction::Mean)
+        .with_elements(ElementTypes::all(precision.element));
     let step = TrainingStep::new(&layer, &optimizer, &gradients, &input, &input, options).unwrap();
     for index in 0..steps {
         let progress = f64::from(index) / f64::from(steps);
@@ -91,7 +141,9 @@ fn trained(rig: &Rig, pixels: &[f32], settings: OptimizerSettings, steps: u32) -
         step.record(&mut encoder.begin_compute_pass(&Default::default()));
         rig.gpu.queue.submit([encoder.finish()]);
     }
-    rig.get(layer.weight().matrix())
+    let weight = layer.weight().matrix();
+    let read = weight.working_copy().unwrap_or_else(|| weight.clone());
+    (rig.get(&read), status(rig, &optimizer))
 }
 
 /// The squared error per image of x ↦ Wᵀ·W·x, in f64.
@@ -178,20 +230,26 @@ fn sgds_weight_decay_acts_once() {
 }
 
 /// The squared error per image of a stack 64→40→10 with tanh between, after so many full-batch steps.
-fn error_of_a_stack(rig: &Rig, pixels: &[f32], steps: u32) -> f64 {
+fn error_of_a_stack(
+    rig: &Rig,
+    pixels: &[f32],
+    steps: u32,
+    precision: Precision,
+) -> (f64, Option<LossScaleStatus>) {
     const LEARNING_RATE: f64 = 0.01;
     let options = TiedAutoencoderOptions::new(&[PIXELS, 40, CODE])
         .with_activations(Activation::Tanh, Activation::Tanh)
         .with_code_activation(Activation::Identity)
         .with_output_activation(Activation::Identity)
+        .with_weight_element(precision.element)
         .with_seed(3);
     let stack = TiedAutoencoder::new(&rig.kernels, &options).unwrap();
     let settings = AdamSettings::adam(LEARNING_RATE);
-    let mut optimizer = Optimizer::new(&rig.kernels, &stack.parameters(), settings).unwrap();
-    let gradients = AutoencoderGradients::new(&stack).unwrap();
-    let count = pixels.len() as u32 / PIXELS;
-    let input = rig.kernels.matrix("images", count, PIXELS, pixels).unwrap();
-    let options = AutoencoderStepOptions::default();
+    let mut optimizer = precision.optimizer(rig, &stack.parameters(), settings.into());
+    let gradients = AutoencoderGradients::new_as(&stack, precision.element).unwrap();
+    let input = precision.input(rig, pixels);
+    let options =
+        AutoencoderStepOptions::default().with_elements(ElementTypes::all(precision.element));
     let step =
         AutoencoderStep::new(&stack, &optimizer, &gradients, &input, &input, &options).unwrap();
     for index in 0..steps {
@@ -202,12 +260,13 @@ fn error_of_a_stack(rig: &Rig, pixels: &[f32], steps: u32) -> f64 {
         step.record(&mut encoder.begin_compute_pass(&Default::default()));
         rig.gpu.queue.submit([encoder.finish()]);
     }
+    let count = input.rows();
     let code = rig.kernels.zeros("code", count, CODE).unwrap();
     let output = rig.kernels.zeros("output", count, PIXELS).unwrap();
     rig.run(&stack.forward(&input, &code, &output).unwrap());
     let squares = pixels.iter().zip(rig.get(&output));
     let squares = squares.map(|(x, y)| (f64::from(*x) - f64::from(y)).powi(2));
-    squares.sum::<f64>() / f64::from(count)
+    (squares.sum::<f64>() / f64::from(count), status(rig, &optimizer))
 }
 
 /// What no linear code of the same length can do.
@@ -215,8 +274,57 @@ fn error_of_a_stack(rig: &Rig, pixels: &[f32], steps: u32) -> f64 {
 fn a_deep_stack_goes_below_the_linear_optimum() {
     let pixels = digits(true);
     on_every_adapter(|rig| {
-        let error = error_of_a_stack(rig, &pixels, 500);
+        let (error, _) = error_of_a_stack(rig, &pixels, 500, Precision::F32);
         println!("squared error per image {error}, of principal components 1.228574");
         assert!(error < 0.9 * 1.228574, "squared error per image: {error}");
+    });
+}
+
+/// Fails where f16 or bf16 come to an error that differs by more than 1 % from that of f32. A scale of the
+/// loss that starts far too large lets the first steps be skipped, each of which is one fewer to learn in.
+fn expect_the_result_of_f32(
+    what: &str,
+    train: impl Fn(Precision) -> (f64, Option<LossScaleStatus>),
+) {
+    let dynamic = LossScaleSettings::dynamic();
+    let large = dynamic.with_range([1.0, 2f64.powi(40)]).with_initial(2f64.powi(27));
+    let (want, _) = train(Precision::F32);
+    println!("{what}, f32: {want:.6}");
+    let runs = [
+        (ElementType::F16, dynamic, false),
+        (ElementType::F16, large, true),
+        (ElementType::Bf16, dynamic, false),
+    ];
+    for (element, scale, skips) in runs {
+        let (error, status) = train(Precision { element, scale: Some(scale) });
+        let status = status.unwrap();
+        println!("{what}, {element}: {error:.6}, {:+.1e}, {status:?}", error / want - 1.0);
+        assert!((error - want).abs() <= 0.01 * want, "{what}, {element}: {error}, f32: {want}");
+        assert_ne!(error, want, "{what}, {element}: that is the computation of f32");
+        assert_eq!(status.skipped > 0, skips, "{what}, {element}: {status:?}");
+        let halved = scale.initial * 0.5f64.powi(status.skipped as i32);
+        assert_eq!(f64::from(status.scale), halved, "{what}, {element}: {status:?}");
+    }
+}
+
+#[test]
+fn sixteen_bits_come_to_the_principal_components_too() {
+    let pixels = digits(true);
+    on_every_adapter(|rig| {
+        expect_the_result_of_f32("64-10", |precision| {
+            let settings = AdamSettings::adam(0.03).into();
+            let (weight, status) = trained_in(rig, &pixels, settings, 300, precision);
+            (error_per_image(&pixels, &weight), status)
+        });
+    });
+}
+
+#[test]
+fn sixteen_bits_come_to_what_a_stack_of_f32_does() {
+    let pixels = digits(true);
+    once_per_adapter(|rig| {
+        expect_the_result_of_f32("64-40-10", |precision| {
+            error_of_a_stack(rig, &pixels, 500, precision)
+        });
     });
 }

@@ -15,6 +15,7 @@ use clap::Parser;
 use common::{Rig, on_every_adapter, once_per_adapter};
 use program::Report;
 use program::options::Options;
+use tied_linear::LossScaleStatus;
 
 /// Where Debian's package dataset-fashion-mnist puts its files; FASHION_MNIST says otherwise.
 const FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
@@ -63,11 +64,13 @@ fn write_idx(path: &Path, images: u8) {
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
     // Layers with biases and without, noise whose step counts, and a smaller batch at the end.
-    let runs: [&[&str]; 4] = [
+    let runs: [&[&str]; 6] = [
         &[],
         &["--layers", "64,20,5", "--noise", "masking:0.3", "--seed", "3"],
         &["--layers", "64,20,5", "--noise", "gaussian:0.1", "--activation", "tanh"],
         &["--hidden", "7", "--activation", "relu", "--loss", "cross-entropy"],
+        &["--layers", "64,20,5", "--noise", "masking:0.3", "--element", "f16"],
+        &["--hidden", "7", "--element", "bf16", "--loss-scale", "256"],
     ];
     on_every_adapter(|rig| {
         let folder = Folder::new("resumed");
@@ -143,6 +146,75 @@ fn the_digits_come_to_their_principal_components() {
 }
 
 #[test]
+fn sixteen_bits_come_to_what_f32_does() {
+    once_per_adapter(|rig| {
+        let folder = Folder::new("elements");
+        let run = |more: &[&str]| train(rig, &folder, &[&["--epochs", "60"], more].concat());
+        for layers in ["64,10", "64,40,10"] {
+            let whole = run(&["--layers", layers]);
+            assert_eq!(whole.scale, None);
+            for element in ["f16", "bf16"] {
+                let half = run(&["--layers", layers, "--element", element]);
+                let excess = half.error / whole.error - 1.0;
+                println!(
+                    "{layers}, {element}: {:.6}, {excess:+.2e} of {:.6}",
+                    half.error, whole.error
+                );
+                assert!(excess.abs() <= 0.01, "{layers}, {element}: {half:?}, {whole:?}");
+                // It is another computation.
+                assert_ne!(half.error, whole.error, "{layers}, {element}");
+                assert_eq!(half.scale.map(|status| status.scale), Some(65536.0), "{half:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_scale_that_overflows_skips_every_step_and_none_skips_none() {
+    once_per_adapter(|rig| {
+        let folder = Folder::new("scales");
+        let run = |more: &[&str]| train(rig, &folder, &[&["--element", "f16"], more].concat());
+        // Four steps an epoch, after which the weights are the first ones still.
+        let skipped = |epochs: &str| run(&["--epochs", epochs, "--loss-scale", "1e12"]);
+        let [one, two] = [skipped("1"), skipped("2")];
+        let status = |steps| Some(LossScaleStatus { scale: 1e12, good_steps: 0, skipped: steps });
+        assert_eq!([one.scale, two.scale], [status(4), status(8)]);
+        assert_eq!(one.error, two.error);
+        let unscaled = run(&["--epochs", "1", "--loss-scale", "none"]);
+        assert_eq!(unscaled.scale, None);
+        let fixed = run(&["--epochs", "1", "--loss-scale", "512"]);
+        let status = fixed.scale.unwrap();
+        assert_eq!([status.scale, status.skipped as f32], [512.0, 0.0]);
+        assert!(fixed.error < one.error && unscaled.error < one.error, "{one:?}, {fixed:?}");
+    });
+}
+
+#[test]
+fn a_file_from_before_there_were_element_types_is_one_of_f32() {
+    once_per_adapter(|rig| {
+        let folder = Folder::new("old");
+        let [new, old, rest] = ["new", "old", "rest"].map(|name| folder.file(name));
+        train(rig, &folder, &["--epochs", "2", "--stop", "1", "--save", &new]);
+        let bytes = fs::read(&new).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let (header, data) = bytes[8..].split_at(length);
+        let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+        let texts = header["__metadata__"].as_object_mut().unwrap();
+        assert_eq!(texts.remove("train.element"), Some("f32".into()));
+        assert_eq!(texts.remove("train.loss-scale"), Some("none".into()));
+        let header = header.to_string();
+        let length = (header.len() as u64).to_le_bytes();
+        fs::write(&old, [&length[..], header.as_bytes(), data].concat()).unwrap();
+        let want = train(rig, &folder, &["--resume", &new]);
+        assert_eq!(train(rig, &folder, &["--resume", &old, "--save", &rest]), want);
+        // From then on the file says so.
+        let error = try_train(rig, &folder, &["--resume", &old, "--element", "bf16"]).unwrap_err();
+        assert!(error.contains("which was trained with --element f32"), "{error}");
+        train(rig, &folder, &["--resume", &rest, "--element", "f32", "--loss-scale", "none"]);
+    });
+}
+
+#[test]
 fn test_images_are_measured_and_not_trained_on() {
     once_per_adapter(|rig| {
         let folder = Folder::new("idx");
@@ -175,7 +247,7 @@ fn wrong_arguments_are_explained() {
         let data_name = data.display().to_string();
         write_idx(&data.join("train-images-idx3-ubyte"), 40);
         fs::write(&other, b"no checkpoint").unwrap();
-        let cases: [(&[&str], &str); 15] = [
+        let cases: [(&[&str], &str); 20] = [
             (&["--layers", "100,10"], "--layers 64,100,10"),
             (&["--layers", "64"], "two lengths"),
             (&["--layers", "64,0"], "not a length"),
@@ -185,10 +257,15 @@ fn wrong_arguments_are_explained() {
             (&["--noise", "salt:1"], "masking:PROBABILITY"),
             (&["--loss", "l1"], "squared-error or cross-entropy"),
             (&["--lr", "0"], "above 0"),
+            (&["--element", "f64"], "f32, f16 or bf16"),
+            (&["--loss-scale", "0"], "dynamic, none or a number above 0"),
+            (&["--loss-scale", "-8"], "dynamic, none or a number above 0"),
             (&["--save-every", "2"], "--save"),
             (&["--stop", "9", "--epochs", "3", "--save", &other], "beyond all 3 epochs"),
             (&["--resume", &file, "--batch", "100"], "which was trained with --batch 512"),
             (&["--resume", &file, "--layers", "64,9"], "which was trained with --layers 64,10"),
+            (&["--resume", &file, "--element", "f16"], "which was trained with --element f32"),
+            (&["--resume", &file, "--loss-scale", "8"], "which was trained with --loss-scale none"),
             (&["--resume", &file, "--data", &data_name, "--layers", "6,10"], "contradicts"),
             (&["--resume", &other], &other),
         ];

@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use tied_linear::headless::Gpu;
-use tied_linear::{AutoencoderStep, Matrix, TiedAutoencoder, wgpu};
+use tied_linear::{AutoencoderStep, ElementType, Matrix, TiedAutoencoder, wgpu};
 
 /// Samples, one row each, and the steps that they go through.
 pub struct Batches<'a> {
@@ -19,12 +19,14 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of so many samples, or of all; `step` prepares the training step on its input.
+    /// Batches of so many samples, or of all, rounded to this type; `step` prepares the training step on its
+    /// input.
     pub fn new(
         gpu: &'a Gpu,
         stack: &TiedAutoencoder,
         samples: &'a [f32],
         batch: usize,
+        element: ElementType,
         step: impl Fn(&Matrix) -> Result<AutoencoderStep, tied_linear::Error>,
     ) -> Result<Self, tied_linear::Error> {
         let kernels = stack.kernels();
@@ -34,7 +36,7 @@ impl<'a> Batches<'a> {
         let sizes =
             if count.is_multiple_of(batch) { vec![batch] } else { vec![batch, count % batch] };
         let prepare = |rows: usize| {
-            let input = kernels.zeros("samples", rows as u32, stack.inputs())?;
+            let input = kernels.zeros_as("samples", rows as u32, stack.inputs(), element)?;
             let step = step(&input)?;
             Ok((input, step))
         };

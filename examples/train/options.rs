@@ -7,13 +7,16 @@ use std::str::FromStr;
 
 use clap::Parser;
 use tied_linear::checkpoint::Checkpoint;
-use tied_linear::{Activation, Loss, Noise, TiedAutoencoderOptions};
+use tied_linear::{
+    Activation, ElementType, Loss, LossScaleSettings, Noise, TiedAutoencoderOptions,
+};
 
 use super::arguments::learning_rate;
 
 /// Trains a tied autoencoder on images: each weight is used to encode and, transposed, to decode.
 ///
-/// With --resume, what is not given is taken from the file, and what is given must agree with it.
+/// With --resume, what is not given is taken from the file, and what is given must agree with it, the
+/// element type and the loss's scale too: a run ends in the type that it began in.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "train")]
 pub struct Options {
@@ -51,6 +54,16 @@ pub struct Options {
     /// Seed of the initial weights, of the order of the images and of noise [default: 0]
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Type of the images, activations and gradients, and of the weights that products read: f32, f16 or
+    /// bf16. With a 16-bit one there are f32 weights besides, which the updates go to [default: f32]
+    #[arg(long)]
+    pub element: Option<ElementOption>,
+    /// What the loss's gradient is multiplied by, to keep small gradients in the range of f16: a NUMBER,
+    /// dynamic (65536 at first, doubled after 2000 steps and halved where a gradient overflows), or none.
+    /// With the first two, a step with an infinite gradient is skipped [default: dynamic for f16 and bf16,
+    /// none for f32]
+    #[arg(long, value_name = "dynamic|none|NUMBER", allow_hyphen_values = true)]
+    pub loss_scale: Option<LossScaleOption>,
     /// Folder for the pictures
     #[arg(long, default_value = "target/train")]
     pub out: PathBuf,
@@ -183,6 +196,71 @@ impl Display for LossName {
     }
 }
 
+/// The number format of what a step reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ElementOption(pub ElementType);
+
+impl FromStr for ElementOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = ElementType::ALL.into_iter().find(|element| element.to_string() == text);
+        named.map(Self).ok_or_else(|| "f32, f16 or bf16 is expected".into())
+    }
+}
+
+impl Display for ElementOption {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// What the loss's gradient is multiplied by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LossScaleOption {
+    /// A scale that follows the gradients.
+    Dynamic,
+    /// None, and no step is skipped.
+    None,
+    /// Always this.
+    Fixed(f32),
+}
+
+impl LossScaleOption {
+    /// The library's.
+    pub fn settings(self) -> Option<LossScaleSettings> {
+        match self {
+            Self::Dynamic => Some(LossScaleSettings::dynamic()),
+            Self::None => None,
+            Self::Fixed(scale) => Some(LossScaleSettings::fixed(scale.into())),
+        }
+    }
+}
+
+impl FromStr for LossScaleOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.parse::<f32>().ok();
+        match (text, number.filter(|scale| scale.is_normal() && scale.is_sign_positive())) {
+            ("dynamic", _) => Ok(Self::Dynamic),
+            ("none", _) => Ok(Self::None),
+            (_, Some(scale)) => Ok(Self::Fixed(scale)),
+            _ => Err("dynamic, none or a number above 0 is expected".into()),
+        }
+    }
+}
+
+impl Display for LossScaleOption {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dynamic => formatter.write_str("dynamic"),
+            Self::None => formatter.write_str("none"),
+            Self::Fixed(scale) => write!(formatter, "{scale}"),
+        }
+    }
+}
+
 /// All that decides on the numbers that a run comes to, but for the images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -202,6 +280,10 @@ pub struct Settings {
     pub lr: f64,
     /// Of weights, order and noise.
     pub seed: u64,
+    /// Of what a step reads and writes.
+    pub element: ElementOption,
+    /// Of the loss's gradient.
+    pub loss_scale: LossScaleOption,
 }
 
 /// From how many images on an epoch is long.
@@ -236,6 +318,13 @@ impl Settings {
         };
         let batch = if many { 256 } else { 512 };
         let noise = NoiseOption(None);
+        let element = ElementOption(ElementType::F32);
+        let element = choose_or("element", options.element, resumed, element, Some(element))?;
+        let unscaled = LossScaleOption::None;
+        let loss_scale = match element.0 {
+            ElementType::F32 => unscaled,
+            _ => LossScaleOption::Dynamic,
+        };
         let settings = Self {
             activation: choose("activation", options.activation, resumed, activation)?,
             noise: choose("noise", options.noise, resumed, noise)?,
@@ -244,6 +333,14 @@ impl Settings {
             batch: choose("batch", options.batch, resumed, batch)?,
             lr: choose("lr", options.lr, resumed, if many { 0.003 } else { 0.01 })?,
             seed: choose("seed", options.seed, resumed, 0)?,
+            loss_scale: choose_or(
+                "loss-scale",
+                options.loss_scale,
+                resumed,
+                loss_scale,
+                Some(unscaled),
+            )?,
+            element,
             layers,
         };
         if let Some(stop) = options.stop.filter(|stop| *stop > settings.epochs) {
@@ -254,9 +351,10 @@ impl Settings {
     }
 
     /// The texts by which [`Settings::new`] gets them from a file again.
-    pub fn texts(&self) -> [(String, String); 8] {
-        let Self { layers, activation, noise, loss, epochs, batch, lr, seed } = self;
-        let texts: [(&str, &dyn Display); 8] = [
+    pub fn texts(&self) -> [(String, String); 10] {
+        let Self { layers, activation, noise, loss, epochs, batch, lr, seed, element, loss_scale } =
+            self;
+        let texts: [(&str, &dyn Display); 10] = [
             ("layers", layers),
             ("activation", activation),
             ("noise", noise),
@@ -265,6 +363,8 @@ impl Settings {
             ("batch", batch),
             ("lr", lr),
             ("seed", seed),
+            ("element", element),
+            ("loss-scale", loss_scale),
         ];
         texts.map(|(name, value)| (key(name), value.to_string()))
     }
@@ -292,6 +392,7 @@ impl Settings {
             .with_biases(biases, biases)
             .with_activations(self.activation, self.activation)
             .with_output_activation(Activation::Identity)
+            .with_weight_element(self.element.0)
             .with_seed(self.seed);
         if self.layers.0.len() == 2 {
             stack
@@ -313,13 +414,27 @@ fn choose<T: Clone + PartialEq + Display + FromStr>(
     resumed: Option<(&Path, &Checkpoint)>,
     default: T,
 ) -> Result<T, String> {
+    choose_or(name, given, resumed, default, None)
+}
+
+/// The same for an option that older files do not have: what they were trained with.
+fn choose_or<T: Clone + PartialEq + Display + FromStr>(
+    name: &str,
+    given: Option<T>,
+    resumed: Option<(&Path, &Checkpoint)>,
+    default: T,
+    of_old: Option<T>,
+) -> Result<T, String> {
     let Some((path, checkpoint)) = resumed else { return Ok(given.unwrap_or(default)) };
     let path = path.display();
-    let Some(text) = checkpoint.text(&key(name)) else {
-        return Err(format!("{path}: no `{}`: this example has not saved it", key(name)));
-    };
-    let Ok(saved) = text.parse::<T>() else {
-        return Err(format!("{path}: `{}` is \"{text}\", which is no --{name}", key(name)));
+    let saved = match (checkpoint.text(&key(name)), of_old) {
+        (Some(text), _) => text
+            .parse::<T>()
+            .map_err(|_| format!("{path}: `{}` is \"{text}\", which is no --{name}", key(name)))?,
+        (None, Some(of_old)) => of_old,
+        (None, None) => {
+            return Err(format!("{path}: no `{}`: this example has not saved it", key(name)));
+        }
     };
     match given {
         Some(given) if given != saved => Err(format!(

@@ -20,8 +20,8 @@ use data::{Images, Principal};
 use options::{Options, Settings};
 use tied_linear::checkpoint::Checkpoint;
 use tied_linear::headless::Gpu;
-use tied_linear::{Kernels, TiedAutoencoder};
-use training::{Outcome, Training, evaluate};
+use tied_linear::{ElementType, Kernels, LossScaleStatus, Matrix, TiedAutoencoder};
+use training::{Outcome, Trained, Training, evaluate};
 
 /// The eigenvectors of a larger matrix take minutes.
 const MOST_PIXELS_FOR_PCA: usize = 2048;
@@ -37,6 +37,8 @@ pub struct Report {
     pub optimum: Option<f64>,
     /// The same on the test images.
     pub test_optimum: Option<f64>,
+    /// What has become of the loss's scale, where there is one.
+    pub scale: Option<LossScaleStatus>,
 }
 
 /// Reads, trains, measures, saves.
@@ -84,9 +86,13 @@ pub fn train(options: &Options, gpu: &Gpu, kernels: &Kernels) -> Result<Report, 
         println!("test images: {}, {}", test.count, test.source);
     }
     println!("layers: {}, {}", settings.layers, settings.activation);
+    let (element, scale) = (settings.element, settings.loss_scale);
+    if element.0 != ElementType::F32 || scale.settings().is_some() {
+        println!("element type: {element}, loss scale: {scale}");
+    }
     describe_parameters(&stack);
 
-    let losses = Training {
+    let Trained { losses, scale } = Training {
         gpu,
         kernels,
         stack: &stack,
@@ -101,7 +107,7 @@ pub fn train(options: &Options, gpu: &Gpu, kernels: &Kernels) -> Result<Report, 
     let shown = shown_images.count.min(if settings.linear() || !squared { 36 } else { 12 });
     let mut outcome = evaluate(gpu, &stack, &settings, &pixels, shown)?;
     let error = outcome.error;
-    let mut report = Report { error, test_error: None, optimum: None, test_optimum: None };
+    let mut report = Report { error, test_error: None, optimum: None, test_optimum: None, scale };
     let mut shown_pixels = pixels.clone();
     if let Some(test) = &test {
         shown_pixels = data::centred(&test.pixels, &mean);
@@ -145,18 +151,28 @@ fn create_folder(folder: &Path) -> Result<(), String> {
 
 fn describe_parameters(stack: &TiedAutoencoder) {
     let tied = stack.parameters().count();
-    let weights = stack.layers().iter().map(|layer| layer.weight().matrix().len());
-    let untied = tied + weights.sum::<u64>();
+    // Of each weight with its working copy, if it has one.
+    let bytes = |weight: &Matrix| {
+        let copy = weight.working_copy().map_or(0..0, |copy| copy.byte_range());
+        4 * weight.len() + copy.end.next_multiple_of(4) - copy.start
+    };
+    let weights = || stack.layers().iter().map(|layer| layer.weight().matrix());
+    let values = weights().map(Matrix::len).sum::<u64>();
+    let of_weights = weights().map(bytes).sum::<u64>();
+    let of_tied = 4 * (tied - values) + of_weights;
     println!(
-        "parameters: {tied} tied ({} bytes), {untied} untied ({} bytes)",
-        tied * 4,
-        untied * 4
+        "parameters: {tied} tied ({of_tied} bytes), {} untied ({} bytes)",
+        tied + values,
+        of_tied + of_weights
     );
 }
 
 impl Report {
     fn print(&self, settings: &Settings, size: usize) {
-        let Self { error, test_error, optimum, test_optimum } = *self;
+        let Self { error, test_error, optimum, test_optimum, scale } = *self;
+        if let Some(LossScaleStatus { scale, skipped, .. }) = scale {
+            println!("loss scale: {scale}, steps skipped: {skipped}");
+        }
         if !settings.squared() {
             println!("cross-entropy per pixel: {error:.6}");
             if let Some(error) = test_error {

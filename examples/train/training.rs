@@ -9,14 +9,22 @@ use rand_chacha::ChaCha8Rng;
 use tied_linear::checkpoint::{Checkpoint, StateDict};
 use tied_linear::headless::Gpu;
 use tied_linear::{
-    AdamSettings, AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions, Kernels, Matrix,
-    NoiseState, Optimizer, TiedAutoencoder, wgpu,
+    AdamSettings, AutoencoderGradients, AutoencoderStep, AutoencoderStepOptions, ElementTypes,
+    Kernels, LossScale, LossScaleStatus, Matrix, NoiseState, Optimizer, TiedAutoencoder, wgpu,
 };
 
 use super::batches::Batches;
 use super::options::{Options, Settings};
 use super::progress::Progress;
 use super::saved;
+
+/// What a training came to.
+pub struct Trained {
+    /// Of each step.
+    pub losses: Vec<f32>,
+    /// What has become of the loss's scale, where there is one.
+    pub scale: Option<LossScaleStatus>,
+}
 
 /// Steps that the host may be ahead of the GPU, with their images in memory twice.
 const AHEAD: usize = 8;
@@ -39,14 +47,17 @@ impl Training<'_> {
         self.stack.inputs() as usize
     }
 
-    /// Trains, from the beginning or where the file ends, and returns the loss of each step.
-    pub fn run(&self, resumed: Option<(&Path, &Checkpoint)>) -> Result<Vec<f32>, Box<dyn Error>> {
+    /// Trains, from the beginning or where the file ends.
+    pub fn run(&self, resumed: Option<(&Path, &Checkpoint)>) -> Result<Trained, Box<dyn Error>> {
         let Self { gpu, kernels, stack, settings, options, .. } = self;
         let count = self.pixels.len() / self.width();
         let batch = (settings.batch as usize).min(count);
         let in_epoch = count.div_ceil(batch);
         let adam = AdamSettings::adam(settings.lr);
         let mut optimizer = Optimizer::new(kernels, &stack.parameters(), adam)?;
+        if let Some(scale) = settings.loss_scale.settings() {
+            optimizer = optimizer.with_loss_scale(LossScale::new(kernels, scale)?);
+        }
         let noise = match settings.noise.0 {
             Some(_) => Some(NoiseState::new(kernels, batch as u32, stack.inputs(), settings.seed)?),
             None => None,
@@ -59,9 +70,10 @@ impl Training<'_> {
             None => (0, Vec::new()),
         };
 
-        let gradients = AutoencoderGradients::new(stack)?;
+        let element = settings.element.0;
+        let gradients = AutoencoderGradients::new_as(stack, element)?;
         let step = |input: &Matrix| self.step(&optimizer, &gradients, noise.as_ref(), input);
-        let batches = Batches::new(gpu, stack, self.pixels, batch, step)?;
+        let batches = Batches::new(gpu, stack, self.pixels, batch, element, step)?;
 
         let epochs = settings.epochs;
         let stop = options.stop.unwrap_or(epochs);
@@ -97,7 +109,9 @@ impl Training<'_> {
         progress.finish();
         // Also where nothing was left to do: the file may be another.
         self.save(&state, done.max(stop), &losses)?;
-        Ok(losses)
+        let scale = optimizer.loss_scale();
+        let scale = scale.map(|scale| scale.read_blocking(&gpu.device, &gpu.queue)).transpose()?;
+        Ok(Trained { losses, scale })
     }
 
     fn save(&self, state: &StateDict, done: u32, losses: &[f32]) -> Result<(), tied_linear::Error> {
@@ -113,7 +127,9 @@ impl Training<'_> {
         noise: Option<&NoiseState>,
         input: &Matrix,
     ) -> Result<AutoencoderStep, tied_linear::Error> {
-        let mut options = AutoencoderStepOptions::default().with_loss(self.settings.loss.loss());
+        let mut options = AutoencoderStepOptions::default()
+            .with_loss(self.settings.loss.loss())
+            .with_elements(ElementTypes::all(self.settings.element.0));
         if let (Some(noise), Some(state)) = (self.settings.noise.0, noise) {
             options = options.with_noise(noise, state);
         }
@@ -139,7 +155,8 @@ pub struct Outcome {
     pub first: Vec<f32>,
 }
 
-/// Encodes and decodes images, keeping the outputs for the first `kept`.
+/// Encodes and decodes images, keeping the outputs for the first `kept`: in f32, by the weights as products
+/// read them.
 pub fn evaluate(
     gpu: &Gpu,
     stack: &TiedAutoencoder,

@@ -38,7 +38,13 @@
 //! | `optimizer.exp_avg.`key | f32 | as key | Adam's first moment |
 //! | `optimizer.exp_avg_sq.`key | f32 | as key | Adam's second moment |
 //! | `optimizer.step.`key | i64 | \[\] | Adam's step count |
+//! | `optimizer.loss_scale.scale` | f32 | \[\] | of a loss, where the optimizer has one |
+//! | `optimizer.loss_scale.good_steps` | i64 | \[\] | steps since it changed |
+//! | `optimizer.loss_scale.skipped` | i64 | \[\] | steps that were skipped, in all |
 //! | `decoder.weight` | | \[inputs, hidden\] | is not stored, being Wᵀ |
+//!
+//! A weight with a [working copy](crate::Matrix::with_working_copy) is stored as the f32 master that it is,
+//! the copy not at all; loading writes both.
 //!
 //! The layers of a stack are `encoder.0.weight`, `encoder.0.bias`, `decoder.0.bias`, `encoder.1.weight`,
 //! and so on ([`LayerKeys::of_layer`]); other keys can be given ([`LayerKeys`], [`StateDict::with`]).
@@ -61,7 +67,8 @@
 //! is tied if the two are equal bit for bit, and else is an error
 //! ([`Error::NotTransposed`]) until it is loaded as two weights ([`Checkpoint::untied_halves`]); and with
 //! `decoder.weight` alone, where the encoder uses the transpose of that. f16 and bf16 are widened to f32.
-//! Numbers that are not finite are loaded as they are.
+//! Numbers that are not finite are loaded as they are; a finite one that the matrix's type, or that of its
+//! working copy, cannot hold is an error ([`Error::KeyValue`]).
 //!
 //! ```python
 //! state = safetensors.torch.load_file("layer.safetensors")

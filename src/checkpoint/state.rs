@@ -24,6 +24,8 @@ pub enum Form {
     /// A column of 32-bit integers that are all equal, as one number, \[\]: the step counts of
     /// [`AdamMoments`](crate::kernels::AdamMoments).
     Count,
+    /// One f32, as one number, \[\], which is finite and above 0: the [scale](crate::LossScale) of a loss.
+    Scale,
 }
 
 /// A matrix on the GPU with its key and its form in a checkpoint.
@@ -46,7 +48,7 @@ impl StateEntry {
             Form::Matrix => vec![rows, columns],
             Form::Transposed => vec![columns, rows],
             Form::Vector => vec![columns],
-            Form::Count => vec![],
+            Form::Count | Form::Scale => vec![],
         }
     }
 }
@@ -108,6 +110,7 @@ impl StateDict {
             match form {
                 Form::Vector => expect_shape("bias", matrix, [1, matrix.columns()])?,
                 Form::Count => expect_shape("count", matrix, [matrix.rows(), 1])?,
+                Form::Scale => expect_shape("scale", matrix, [1, 1])?,
                 Form::Matrix | Form::Transposed => {}
             }
         }
@@ -226,13 +229,26 @@ impl Optimizer {
     /// `optimizer.exp_avg.encoder.weight`, `optimizer.exp_avg_sq.encoder.weight` and
     /// `optimizer.step.encoder.weight`. Nothing for SGD without momentum.
     ///
+    /// With a [scale of the loss](Optimizer::with_loss_scale), what it has come to is part of it:
+    /// `optimizer.loss_scale.scale`, `optimizer.loss_scale.good_steps` and `optimizer.loss_scale.skipped`. A
+    /// scale outside the bounds of its settings is taken as the file has it, and comes within them when it
+    /// next changes.
+    ///
     /// The settings are not part of it: they are the program's.
     ///
     /// # Errors
     ///
     /// [`Error::NoKey`] where a parameter of the optimizer is not among `parameters`.
     pub fn state_dict(&self, parameters: &StateDict) -> Result<StateDict> {
-        self.states().try_fold(StateDict::default(), |state, (parameter, kept)| {
+        let mut scale = StateDict::default();
+        if let Some(of_loss) = self.loss_scale() {
+            let named = |what: &str| format!("{OPTIMIZER}loss_scale.{what}");
+            scale = scale
+                .with(named("scale"), &of_loss.scale()?, Form::Scale)
+                .with(named("good_steps"), &of_loss.good_steps()?, Form::Count)
+                .with(named("skipped"), &of_loss.skipped()?, Form::Count);
+        }
+        self.states().try_fold(scale, |state, (parameter, kept)| {
             let entry = parameters.iter().find(|entry| entry.matrix == parameter.value);
             let Some(StateEntry { key, form, .. }) = entry else {
                 return Err(Error::NoKey { parameter: parameter.name.clone() });

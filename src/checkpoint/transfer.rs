@@ -6,6 +6,7 @@ use super::Checkpoint;
 use super::format::malformed;
 use super::state::{Form, LayerKeys, StateDict, StateEntry};
 use super::tensor::Tensor;
+use crate::element::ElementType;
 use crate::error::{Error, Result, captured, expect_alive};
 use crate::halves::{Decoder, Encoder};
 use crate::kernels::{Activation, Kernels, Weight};
@@ -61,7 +62,9 @@ impl Checkpoint {
             let StateEntry { key, matrix, form } = entry;
             let tensor = match form {
                 Form::Count => Tensor::of_count(values.first().map_or(0, |count| count.to_bits())),
-                Form::Matrix | Form::Vector => Tensor::of_values(key, &entry.shape(), &values)?,
+                Form::Matrix | Form::Vector | Form::Scale => {
+                    Tensor::of_values(key, &entry.shape(), &values)?
+                }
                 Form::Transposed => {
                     let columns = matrix.columns() as usize;
                     Tensor::of_values(key, &entry.shape(), &transposed(&values, columns))?
@@ -85,7 +88,8 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`Error::MissingKey`], [`Error::UnknownKey`], [`Error::KeyShape`], [`Error::KeyType`],
-    /// [`Error::KeyValue`] for a step count that is none, [`Error::NotTransposed`],
+    /// [`Error::KeyValue`] for a step count or a scale that is none, and for a finite number that the
+    /// matrix's type, or that of its working copy, cannot hold, [`Error::NotTransposed`],
     /// [`Error::OtherTie`], [`Error::File`], and those of [`Checkpoint::read`] and
     /// [`Matrix::write`](crate::Matrix::write). The queue must be the device's own, which wgpu gives no
     /// way to check.
@@ -173,10 +177,23 @@ impl Checkpoint {
             return Ok(vec![count; entry.matrix.rows() as usize]);
         }
         let values = tensor.values(key)?;
-        let element = entry.matrix.layout().element;
-        if let Some(given) = values.iter().find(|value| element.overflows(**value)) {
-            let expected = "numbers that its matrix's element type can hold";
-            return Err(Error::KeyValue { key: key.into(), expected, given: (*given).into() });
+        let refused = |expected, given: &f32| {
+            Err(Error::KeyValue { key: key.into(), expected, given: (*given).into() })
+        };
+        let normal = |scale: &&f32| scale.is_normal() && scale.is_sign_positive();
+        if let (Form::Scale, Some(given)) = (entry.form, values.iter().find(|v| !normal(v))) {
+            return refused("a finite scale above 0", given);
+        }
+        let copy = entry.matrix.working_copy();
+        let held = [
+            (Some(&entry.matrix), "numbers that its matrix's element type can hold"),
+            (copy.as_ref(), "numbers that its matrix's working copy can hold"),
+        ];
+        for (matrix, expected) in held {
+            let Some(element) = matrix.map(|matrix| matrix.layout().element) else { continue };
+            if let Some(given) = values.iter().find(|value| element.overflows(**value)) {
+                return refused(expected, given);
+            }
         }
         Ok(if is_transposed != (entry.form == Form::Transposed) {
             transposed(&values, entry.matrix.rows() as usize)
@@ -185,7 +202,7 @@ impl Checkpoint {
         })
     }
 
-    /// A tied layer with the weight, and the biases that are there, in the sizes that they have.
+    /// A tied layer with the weight, and the biases that are there, in the sizes that they have, all in f32.
     ///
     /// # Errors
     ///
@@ -195,9 +212,28 @@ impl Checkpoint {
         kernels: &Kernels,
         queue: &wgpu::Queue,
         keys: &LayerKeys,
-        [encoder_activation, decoder_activation]: [Activation; 2],
+        activations: [Activation; 2],
     ) -> Result<TiedLinear> {
-        let weight = Weight::new(kernels, self.zeroed_weight(kernels, keys)?)?;
+        self.tied_layer_as(kernels, queue, keys, activations, ElementType::F32)
+    }
+
+    /// The same with a weight that the products read in this type: with a 16-bit one it is an f32 master with
+    /// a [working copy](Matrix::with_working_copy), as of
+    /// [`TiedLinearOptions::with_weight_element`](crate::TiedLinearOptions::with_weight_element), whatever
+    /// the type in the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::tied_layer`].
+    pub fn tied_layer_as(
+        &self,
+        kernels: &Kernels,
+        queue: &wgpu::Queue,
+        keys: &LayerKeys,
+        [encoder_activation, decoder_activation]: [Activation; 2],
+        weight_element: ElementType,
+    ) -> Result<TiedLinear> {
+        let weight = Weight::new(kernels, self.zeroed_weight(kernels, keys, weight_element)?)?;
         let [b, c] = self.zeroed_biases(kernels, keys, &weight)?;
         let layer = TiedLinear::from_halves(
             Encoder::new(kernels, &weight, b, encoder_activation)?,
@@ -218,9 +254,26 @@ impl Checkpoint {
         kernels: &Kernels,
         queue: &wgpu::Queue,
         keys: &LayerKeys,
-        [encoder_activation, decoder_activation]: [Activation; 2],
+        activations: [Activation; 2],
     ) -> Result<(Encoder, Decoder)> {
-        let weight = || Weight::new(kernels, self.zeroed_weight(kernels, keys)?);
+        self.untied_halves_as(kernels, queue, keys, activations, ElementType::F32)
+    }
+
+    /// The same with weights that the products read in this type, as with
+    /// [`Checkpoint::tied_layer_as`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::untied_halves`].
+    pub fn untied_halves_as(
+        &self,
+        kernels: &Kernels,
+        queue: &wgpu::Queue,
+        keys: &LayerKeys,
+        [encoder_activation, decoder_activation]: [Activation; 2],
+        weight_element: ElementType,
+    ) -> Result<(Encoder, Decoder)> {
+        let weight = || Weight::new(kernels, self.zeroed_weight(kernels, keys, weight_element)?);
         let (encoder_weight, decoder_weight) = (weight()?, weight()?);
         let [b, c] = self.zeroed_biases(kernels, keys, &encoder_weight)?;
         let encoder = Encoder::new(kernels, &encoder_weight, b, encoder_activation)?;
@@ -231,7 +284,12 @@ impl Checkpoint {
     }
 
     /// Zeros in the shape of the encoder's weight, by the tensor of it or of its transpose.
-    fn zeroed_weight(&self, kernels: &Kernels, keys: &LayerKeys) -> Result<Matrix> {
+    fn zeroed_weight(
+        &self,
+        kernels: &Kernels,
+        keys: &LayerKeys,
+        element: ElementType,
+    ) -> Result<Matrix> {
         let own = self.tensors.get_key_value(&keys.encoder_weight).map(|found| (found, false));
         let transpose = || self.tensors.get_key_value(&keys.decoder_weight);
         let found = own.or_else(|| transpose().map(|found| (found, true)));
@@ -252,7 +310,7 @@ impl Checkpoint {
             };
             u32::try_from(n).map_err(|_| too_many)
         };
-        kernels.zeros("weight", count(rows)?, count(columns)?)
+        kernels.zeroed_master("weight", count(rows)?, count(columns)?, element)
     }
 
     /// Zeros in the shapes of the encoder's bias and the decoder's, where there are tensors of them.
