@@ -22,10 +22,6 @@ fn packed(values: vec4<f32>, element: u32) -> Pair {
     return Pair(word(values), word(values));
 }
 
-fn merged(before: Word, after: Word) -> Word {
-    return after;
-}
-
 fn ended(pair: Pair, before: Word, within: vec4<bool>) -> Pair {
     return pair;
 }
