@@ -106,12 +106,11 @@
 //!
 //! # What is promised
 //!
-//! * **Numbers.** Accumulation is f32. So is storage, but for the weight and the matrices of
-//!   [`Kernels::encode`], [`Kernels::decode`], their gradients and [`Kernels::backward`], each of which may be
-//!   f16 or bf16 ([`ElementType`], [`Kernels::matrix_as`]), biases excepted: then an operand and a result
-//!   have one rounding each. Optimizers, losses and the other kernels take f32 and refuse the rest. The
-//!   order of every sum is fixed by the shapes, and there are no float atomics: one adapter gives the same
-//!   bits each time.
+//! * **Numbers.** Accumulation is f32. Storage is f32 too, but the matrices of every kernel may each be f16
+//!   or bf16 instead ([`ElementType`], [`Kernels::matrix_as`]): then an operand and a result have one rounding
+//!   each. Only biases, their gradients, losses, and the parameters and gradients of an optimizer must be f32;
+//!   others are refused there. The order of every sum is fixed by the shapes, and there are no float
+//!   atomics: one adapter gives the same bits each time.
 //! * **Sizes.** Any rows, columns, offset and row stride, up to 2³¹ − 1 elements a matrix. Sizes of zero
 //!   are defined: an empty batch writes no output and adds nothing to a gradient. Mesa's software driver
 //!   up to 22.3 cuts long loops short; there long reductions are split.

@@ -6,7 +6,7 @@ mod common;
 use common::products::{Case, Problem, Product};
 use common::reference::{Dense, argument, saved, slope, tolerance};
 use common::{
-    Place, Rig, element_bits, element_value, expect_close, losses, mixed_elements,
+    Place, Rig, UNWRITTEN_16, element_bits, element_value, expect_close, losses, mixed_elements,
     on_every_adapter, once_per_adapter, random, rounded, rounding_of, whole_numbers,
 };
 use tied_linear::kernels::{
@@ -240,7 +240,7 @@ fn neighbours_in_a_row_are_left_alone() {
                     let what = format!("{element}, row {row}, column {column}");
                     match want {
                         Some(want) => assert_eq!(got, want, "{what}"),
-                        None => assert_eq!(got, 0x7fed, "{what} was written"),
+                        None => assert_eq!(got, UNWRITTEN_16, "{what} was written"),
                     }
                 }
             }

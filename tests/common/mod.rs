@@ -231,8 +231,12 @@ impl Place {
 /// What unwritten elements and the gaps between rows hold: a NaN that no kernel makes.
 const POISON: u32 = 0x7fc0_dead;
 
-/// The same for 16-bit elements: a NaN in both types.
+/// The same for the gaps around 16-bit elements: a NaN in both types.
 const POISON_16: u16 = 0x7fed;
+
+/// What 16-bit elements hold that are to be written, another NaN: an element behind a row that got its word
+/// from elsewhere in the matrix shows.
+pub const UNWRITTEN_16: u16 = 0x7fdb;
 
 impl Rig {
     /// A matrix with these values, in poisoned surroundings.
@@ -299,7 +303,7 @@ impl Rig {
         if element == ElementType::F32 {
             return self.poisoned(rows, columns, place);
         }
-        let bits = vec![POISON_16; rows as usize * columns as usize];
+        let bits = vec![UNWRITTEN_16; rows as usize * columns as usize];
         self.put_bits(rows, columns, &bits, place, element)
     }
 
