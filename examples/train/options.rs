@@ -319,10 +319,9 @@ impl Settings {
         let batch = if many { 256 } else { 512 };
         let noise = NoiseOption(None);
         let element = ElementOption(ElementType::F32);
-        let element = choose_or("element", options.element, resumed, element, Some(element))?;
-        let unscaled = LossScaleOption::None;
+        let element = choose_newer("element", options.element, resumed, element)?;
         let loss_scale = match element.0 {
-            ElementType::F32 => unscaled,
+            ElementType::F32 => LossScaleOption::None,
             _ => LossScaleOption::Dynamic,
         };
         let settings = Self {
@@ -333,13 +332,7 @@ impl Settings {
             batch: choose("batch", options.batch, resumed, batch)?,
             lr: choose("lr", options.lr, resumed, if many { 0.003 } else { 0.01 })?,
             seed: choose("seed", options.seed, resumed, 0)?,
-            loss_scale: choose_or(
-                "loss-scale",
-                options.loss_scale,
-                resumed,
-                loss_scale,
-                Some(unscaled),
-            )?,
+            loss_scale: choose_newer("loss-scale", options.loss_scale, resumed, loss_scale)?,
             element,
             layers,
         };
@@ -417,7 +410,18 @@ fn choose<T: Clone + PartialEq + Display + FromStr>(
     choose_or(name, given, resumed, default, None)
 }
 
-/// The same for an option that older files do not have: what they were trained with.
+/// The same for an option that older files do not have: they were trained with what is the default for them.
+fn choose_newer<T: Clone + PartialEq + Display + FromStr>(
+    name: &str,
+    given: Option<T>,
+    resumed: Option<(&Path, &Checkpoint)>,
+    default: T,
+) -> Result<T, String> {
+    let of_old = Some(default.clone());
+    choose_or(name, given, resumed, default, of_old)
+}
+
+/// The same; `of_old` stands for a file that does not say.
 fn choose_or<T: Clone + PartialEq + Display + FromStr>(
     name: &str,
     given: Option<T>,
