@@ -266,6 +266,12 @@ impl Kernels {
         Matrix::view(&self.new_buffer(label, size)?, layout)
     }
 
+    /// A new buffer for matrices with these contents, or 16 bytes where there are none.
+    fn buffer_of(&self, label: &'static str, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let bytes = if bytes.is_empty() { &[0; 16] } else { bytes };
+        filled_buffer(self.device(), label, bytes, matrix_usages())
+    }
+
     /// A new zeroed buffer for matrices.
     fn new_buffer(&self, label: &'static str, size: u64) -> Result<wgpu::Buffer> {
         let descriptor = wgpu::BufferDescriptor {
@@ -309,13 +315,8 @@ impl Kernels {
     ) -> Result<Matrix> {
         let layout = Layout::padded(rows, columns, element);
         self.expect_room_for(label, layout)?;
-        let expected = u64::from(rows) * u64::from(columns);
-        if values.len() as u64 != expected {
-            return Err(Error::Length { expected, given: values.len() as u64 });
-        }
-        let bytes = element.encode_rows(values, columns);
-        let bytes = if bytes.is_empty() { &[0; 16] } else { &*bytes };
-        let buffer = filled_buffer(self.device(), label, bytes, matrix_usages())?;
+        expect_values(values, layout)?;
+        let buffer = self.buffer_of(label, &element.encode_rows(values, columns))?;
         Matrix::view(&buffer, layout)
     }
 
@@ -340,14 +341,9 @@ impl Kernels {
         let Some([layout, copy]) = self.master_layouts(label, rows, columns, element)? else {
             return self.matrix(label, rows, columns, values);
         };
-        let expected = u64::from(rows) * u64::from(columns);
-        if values.len() as u64 != expected {
-            return Err(Error::Length { expected, given: values.len() as u64 });
-        }
+        expect_values(values, layout)?;
         let (own, other) = (ElementType::F32.encode(values), element.encode_rows(values, columns));
-        let bytes = [own, other].concat();
-        let bytes = if bytes.is_empty() { &[0; 16] } else { &*bytes };
-        let buffer = filled_buffer(self.device(), label, bytes, matrix_usages())?;
+        let buffer = self.buffer_of(label, &[own, other].concat())?;
         Matrix::view(&buffer, layout)?.with_working_copy(copy)
     }
 
@@ -708,6 +704,13 @@ fn create_unchecked(
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }
+}
+
+/// Passes if there are as many values as elements.
+fn expect_values(values: &[f32], layout: Layout) -> Result<()> {
+    let (expected, given) =
+        (u64::from(layout.rows) * u64::from(layout.columns), values.len() as u64);
+    if given == expected { Ok(()) } else { Err(Error::Length { expected, given }) }
 }
 
 const fn matrix_usages() -> wgpu::BufferUsages {
