@@ -1732,7 +1732,7 @@ fn a_scale_of_the_loss_is_part_of_an_optimizers_state() {
             assert_eq!(restore(rig, &long, &with.state), Err(want));
         }
         let [_, key, count] = SCALE_KEYS;
-        for wrong in [0.0, -0.0, -8.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40] {
+        for wrong in [0.0, -0.0, -8.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40, 1e38] {
             let wrong = checkpoint.clone().with_tensor(key, &[], &[wrong]).unwrap();
             expect_named(restore(rig, &wrong, &with.state), key, "a finite scale above 0");
         }

@@ -39,7 +39,7 @@
 //! | `optimizer.exp_avg_sq.`key | f32 | as key | Adam's second moment |
 //! | `optimizer.step.`key | i64 | \[\] | Adam's step count |
 //! | `optimizer.loss_scale.scale` | f32 | \[\] | of a loss, where the optimizer has one |
-//! | `optimizer.loss_scale.good_steps` | i64 | \[\] | steps since it changed |
+//! | `optimizer.loss_scale.good_steps` | i64 | \[\] | finite steps that count towards its next growth |
 //! | `optimizer.loss_scale.skipped` | i64 | \[\] | steps that were skipped, in all |
 //! | `decoder.weight` | | \[inputs, hidden\] | is not stored, being Wᵀ |
 //!

@@ -180,7 +180,10 @@ impl Checkpoint {
         let refused = |expected, given: &f32| {
             Err(Error::KeyValue { key: key.into(), expected, given: (*given).into() })
         };
-        let normal = |scale: &&f32| scale.is_normal() && scale.is_sign_positive();
+        // An update multiplies by the inverse, and takes a subnormal one, which may be zero, for a step to skip.
+        let normal = |scale: &&f32| {
+            scale.is_normal() && (1.0 / **scale).is_normal() && scale.is_sign_positive()
+        };
         if let (Form::Scale, Some(given)) = (entry.form, values.iter().find(|v| !normal(v))) {
             return refused("a finite scale above 0", given);
         }
