@@ -186,7 +186,7 @@ pub use training::{TrainingOptions, TrainingStep};
 pub use transfer::Readback;
 pub use tune::tune;
 pub use untied::UntiedLinear;
-pub use warm_up::WarmUp;
+pub use warm_up::{WarmUp, WarmUpTraining};
 pub use wgpu;
 
 /// The README's example, compiled and run.

@@ -88,7 +88,12 @@ impl UntiedLinear {
         if self.encoder.weight().is_tied_to(weight) {
             return 0;
         }
-        let bytes = |matrix: &Matrix| matrix.len() * matrix.layout().element.size();
+        let bytes = |matrix: &Matrix| {
+            let layout = matrix.layout();
+            let columns =
+                u64::from(layout.columns).next_multiple_of(layout.element.shared().into());
+            u64::from(layout.rows) * columns * layout.element.size()
+        };
         let copy = weight.matrix().working_copy();
         bytes(weight.matrix()) + copy.map_or(0, |copy| bytes(&copy))
     }

@@ -7,6 +7,7 @@ use common::optimizers::{buffers_of, state_of};
 use common::{
     Place, Rig, expect_same_bits, mixed_elements, on_every_adapter, once_per_adapter, random,
 };
+use tied_linear::kernels::{AdamState, AdamUpdate, ParameterUpdate, SgdUpdate};
 use tied_linear::{
     Activation, AdamSettings, ElementType, Error, Gradients, LossScale, LossScaleSettings,
     LossScaleStatus, Matrix, Optimizer, OptimizerSettings, Parameter, Parameters, SgdSettings,
@@ -542,5 +543,31 @@ fn gradients_that_cannot_be_read_are_refused() {
         let odd = Matrix::view(&buffer, layout).unwrap();
         let result = rig.kernels.loss_scale(&scale, &[&odd]).map(|_| ());
         assert!(matches!(result, Err(Error::ElementType { .. })), "{result:?}");
+    });
+}
+
+/// The first parameter has been updated by then, from sums that nobody had looked at.
+#[test]
+fn the_rest_of_a_fused_update_takes_no_scale() {
+    once_per_adapter(|rig| {
+        let scale = new_scale(rig, LossScaleSettings::dynamic());
+        let matrix = || rig.kernels.zeros("matrix", 2, 3).unwrap();
+        let (value, gradient) = (matrix(), matrix());
+        let parameters = &[ParameterUpdate { value: &value, gradient: &gradient }];
+        let settings = &common::buffer(&rig.gpu.device, 64, wgpu::BufferUsages::UNIFORM);
+        let loss_scale = Some(&scale);
+        let state = &AdamState::new(&rig.kernels, &[&value]).unwrap();
+        let adam = AdamUpdate { parameters, state, settings, loss_scale };
+        let sgd = SgdUpdate { parameters, state: None, settings, loss_scale };
+        for result in [rig.kernels.adam_rest(&adam), rig.kernels.sgd_rest(&sgd)] {
+            let result = result.map(|_| ());
+            let what = "loss_scale";
+            assert!(
+                matches!(result, Err(Error::Incompatible { what: given, .. }) if given == what),
+                "{result:?}"
+            );
+        }
+        let [adam, sgd] = [rig.kernels.adam(&adam), rig.kernels.sgd(&sgd)].map(|r| r.is_ok());
+        assert!(adam && sgd);
     });
 }

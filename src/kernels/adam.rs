@@ -4,7 +4,9 @@ use super::commands::Commands;
 use super::core::Kernels;
 use super::elementwise::INVOCATIONS;
 use super::loss_scale::LossScale;
-use super::parameter_set::{self, ParameterUpdate, SetState, Uniforms, Which, not_negative};
+use super::parameter_set::{
+    self, ParameterUpdate, SetState, Uniforms, Which, expect_unscaled, not_negative,
+};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::shader::{self, Field, Form, MATRIX, Shader, uniform};
@@ -256,8 +258,10 @@ impl Kernels {
     ///
     /// # Errors
     ///
-    /// As [`Kernels::adam`].
+    /// As [`Kernels::adam`], and [`Error::Incompatible`] for a scale of the loss, which the first parameter's
+    /// step knew nothing of.
     pub fn adam_rest(&self, call: &AdamUpdate<'_>) -> Result<Commands> {
+        expect_unscaled(call.loss_scale)?;
         let state = call.state.both();
         self.update(&SHADER, Which::AllButFirst, call.parameters, state, call.uniforms())
     }

@@ -284,6 +284,18 @@ fn expect_set(given: usize) -> Result<()> {
     if given <= most { Ok(()) } else { Err(Error::TooManyParameters { given, most }) }
 }
 
+/// Passes if there is no scale of the loss: for the rest of a set whose first parameter has been updated
+/// straight from its gradient's sums, when nobody knew yet whether all gradients are finite.
+pub(super) fn expect_unscaled(loss_scale: Option<&LossScale>) -> Result<()> {
+    match loss_scale {
+        None => Ok(()),
+        Some(_) => Err(Error::Incompatible {
+            what: "loss_scale",
+            reason: "the first parameter has been updated without it",
+        }),
+    }
+}
+
 /// Passes if the state was made for parameters of these shapes.
 fn expect_state(state: &SetState, parameters: &[ParameterUpdate<'_>]) -> Result<()> {
     if state.parts.len() != parameters.len() {
