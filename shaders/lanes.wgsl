@@ -13,7 +13,7 @@
 // beginning with another of the four k, so that the first load of all lanes touches all the lines
 // that the block needs: their misses overlap, which no prefetcher would hide at such strides.
 //
-// The sums move up while they are delivered, sixteen rows at a time: with variable indices they would
+// The sums move up while they are delivered, AT_ONCE rows at a time: with variable indices they would
 // be kept in memory.
 //
 // Needs product.wgsl and lanes_rows.wgsl (or lanes_alone.wgsl).
@@ -76,16 +76,28 @@ fn reduce(task: Task, local: u32, column: u32, which: u32) {
     }
 }
 
-// The eight sums from `at` on go up by sixteen rows.
-fn move_up(at: u32) {
-    sums[at - 16u] = sums[at];
-    sums[at - 15u] = sums[at + 1u];
-    sums[at - 14u] = sums[at + 2u];
-    sums[at - 13u] = sums[at + 3u];
-    sums[at - 12u] = sums[at + 4u];
-    sums[at - 11u] = sums[at + 5u];
-    sums[at - 10u] = sums[at + 6u];
-    sums[at - 9u] = sums[at + 7u];
+// The eight sums from `at` on go up by `by` rows.
+fn move_up(at: u32, by: u32) {
+    sums[at - by] = sums[at];
+    sums[at - by + 1u] = sums[at + 1u];
+    sums[at - by + 2u] = sums[at + 2u];
+    sums[at - by + 3u] = sums[at + 3u];
+    sums[at - by + 4u] = sums[at + 4u];
+    sums[at - by + 5u] = sums[at + 5u];
+    sums[at - by + 6u] = sums[at + 6u];
+    sums[at - by + 7u] = sums[at + 7u];
+}
+
+// The eight sums from `at` on, of the rows from `row` on.
+fn deliver_eight(task: Task, row: u32, column: u32, at: u32, terms: Terms) {
+    deliver(task, row, column, sums[at], terms);
+    deliver(task, row + 1u, column, sums[at + 1u], terms);
+    deliver(task, row + 2u, column, sums[at + 2u], terms);
+    deliver(task, row + 3u, column, sums[at + 3u], terms);
+    deliver(task, row + 4u, column, sums[at + 4u], terms);
+    deliver(task, row + 5u, column, sums[at + 5u], terms);
+    deliver(task, row + 6u, column, sums[at + 6u], terms);
+    deliver(task, row + 7u, column, sums[at + 7u], terms);
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
@@ -99,30 +111,20 @@ fn multiply(group: vec3<u32>, local: u32) {
         reduce(task, local, column, 1u);
     }
     let terms = terms_of(column);
-    for (var i = 0u; i < TILE_ROWS; i += 16u) {
-        deliver(task, task.row + i, column, sums[0], terms);
-        deliver(task, task.row + i + 1u, column, sums[1], terms);
-        deliver(task, task.row + i + 2u, column, sums[2], terms);
-        deliver(task, task.row + i + 3u, column, sums[3], terms);
-        deliver(task, task.row + i + 4u, column, sums[4], terms);
-        deliver(task, task.row + i + 5u, column, sums[5], terms);
-        deliver(task, task.row + i + 6u, column, sums[6], terms);
-        deliver(task, task.row + i + 7u, column, sums[7], terms);
-        deliver(task, task.row + i + 8u, column, sums[8], terms);
-        deliver(task, task.row + i + 9u, column, sums[9], terms);
-        deliver(task, task.row + i + 10u, column, sums[10], terms);
-        deliver(task, task.row + i + 11u, column, sums[11], terms);
-        deliver(task, task.row + i + 12u, column, sums[12], terms);
-        deliver(task, task.row + i + 13u, column, sums[13], terms);
-        deliver(task, task.row + i + 14u, column, sums[14], terms);
-        deliver(task, task.row + i + 15u, column, sums[15], terms);
-        move_up(16u);
-        move_up(24u);
+    for (var i = 0u; i < TILE_ROWS; i += AT_ONCE) {
+        deliver_eight(task, task.row + i, column, 0u, terms);
+        if AT_ONCE > 8u {
+            deliver_eight(task, task.row + i + 8u, column, 8u, terms);
+        } else {
+            move_up(8u, AT_ONCE);
+        }
+        move_up(16u, AT_ONCE);
+        move_up(24u, AT_ONCE);
         if TILE_ROWS > 32u {
-            move_up(32u);
-            move_up(40u);
-            move_up(48u);
-            move_up(56u);
+            move_up(32u, AT_ONCE);
+            move_up(40u, AT_ONCE);
+            move_up(48u, AT_ONCE);
+            move_up(56u, AT_ONCE);
         }
     }
     close(task.index * INVOCATIONS + local);

@@ -5,6 +5,9 @@
 
 const TILE_ROWS: u32 = 32u;
 
+// Rows that are delivered in an iteration: as much code as DXC compiles in half a second.
+const AT_ONCE: u32 = 8u;
+
 // The lines of all rows.
 struct RowLines {
     line_0: Line,
