@@ -12,15 +12,16 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use common::near::{Learned, Near, ROUNDING};
-use common::{Place, Rig, losses, on_every_adapter};
+use common::{Place, Rig, losses, on_every_adapter, once_per_adapter};
 use safetensors::SafeTensors;
 use tied_linear::kernels::{
     Backward, BiasGradient, Gradient, Linear, LossGradient, SgdSettings, Weight,
 };
 use tied_linear::{
-    Accumulate, Activation, AdamSettings, Commands, Contributions, Decoder, Encoder, Gradients,
-    LayerBackward, Loss, Matrix, Optimizer, OptimizerSettings, OptimizerState, Parameter,
-    Parameters, Reduction, Tape, TiedLinear, TiedLinearOptions, TrainingOptions, TrainingStep,
+    Accumulate, Activation, AdamSettings, Commands, Contributions, Decoder, ElementType,
+    ElementTypes, Encoder, Gradients, LayerBackward, Loss, Matrix, Optimizer, OptimizerSettings,
+    OptimizerState, Parameter, Parameters, Reduction, Tape, TiedLinear, TiedLinearOptions,
+    TrainingOptions, TrainingStep,
 };
 
 /// How a case came about in PyTorch.
@@ -383,6 +384,26 @@ impl Golden {
                 );
             }
         }
+    }
+}
+
+impl Golden {
+    /// How far results are from PyTorch's, as the largest share of a result's size: of its root mean square,
+    /// or of 1e-3 where that is less.
+    fn distance<'a>(&self, results: &'a BTreeMap<String, Vec<f32>>) -> (f64, &'a str) {
+        let size = |values: &mut dyn Iterator<Item = f64>| {
+            let squares: Vec<_> = values.map(|value| value * value).collect();
+            (squares.iter().sum::<f64>() / squares.len().max(1) as f64).sqrt()
+        };
+        let distances = results.iter().map(|(name, got)| {
+            let want = &self.tensor(name).values;
+            assert_eq!(got.len(), want.len(), "{}: `{name}`: number of elements", self.name);
+            let pairs = got.iter().zip(want);
+            let errors = &mut pairs.map(|(got, want)| f64::from(*got) - f64::from(*want));
+            let of_want = size(&mut want.iter().map(|want| f64::from(*want)));
+            (size(errors) / of_want.max(1e-3), name.as_str())
+        });
+        distances.fold((0.0, ""), |a, b| if b.0 > a.0 || b.0.is_nan() { b } else { a })
     }
 }
 
@@ -856,7 +877,7 @@ impl<'a> Setup<'a> {
 
     /// The case by a [`TrainingStep`] for each micro-batch, and the update of the last. Without an
     /// optimizer in the case, none of the update.
-    fn by_training_step(&self, fused: bool) -> Results {
+    fn by_training_step(&self, fused: bool, elements: ElementTypes) -> Results {
         let case = &self.golden.case;
         let (layer, gradients) = (self.layer(), self.gradients());
         let unused;
@@ -874,6 +895,7 @@ impl<'a> Setup<'a> {
                 .with_reduction(case.reduction)
                 .with_contributions(case.contributions)
                 .with_accumulate(Self::accumulate(&part))
+                .with_elements(elements)
                 .with_fused_update(fused);
             let [x, target] =
                 [&self.input, &self.target].map(|all| all.row_range(part.clone()).unwrap());
@@ -891,13 +913,19 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// A layer with all buffers of the library's own making, as [`Setup`] has them.
-fn learned_of_options(rig: &Rig, golden: &Golden) -> Vec<(&'static str, Matrix, Matrix)> {
+/// A layer with all buffers of the library's own making, as [`Setup`] has them, its weight read and the
+/// weight's gradient kept in this type.
+fn learned_of_options(
+    rig: &Rig,
+    golden: &Golden,
+    element: ElementType,
+) -> Vec<(&'static str, Matrix, Matrix)> {
     let [hidden, inputs] = golden.shape("weight");
     let [b, c] = golden.case.biases;
     let options = TiedLinearOptions::new(inputs, hidden).with_biases(b, c);
+    let options = options.with_weight_element(element);
     let layer = TiedLinear::new(&rig.kernels, &options).unwrap();
-    let gradients = Gradients::new(&layer).unwrap();
+    let gradients = Gradients::new_as(&layer, element).unwrap();
     let pairs = gradients.pairs(&layer).into_iter();
     let pairs = golden.case.parameters().into_iter().zip(pairs);
     let learned = pairs.map(|(name, (value, gradient))| {
@@ -978,17 +1006,47 @@ fn results_are_pytorchs() {
             if case.construction.uses() == [Use::Encode, Use::Decode] {
                 let setup = || match case.construction {
                     Construction::Parametrize => {
-                        Setup::new(rig, golden, learned_of_options(rig, golden))
+                        Setup::new(rig, golden, learned_of_options(rig, golden, ElementType::F32))
                     }
                     _ => Setup::of_buffers(rig, golden),
                 };
+                let in_f32 = ElementTypes::default();
                 compare("by a layer", setup().by_layer());
-                compare("by a training step", setup().by_training_step(false));
+                compare("by a training step", setup().by_training_step(false, in_f32));
                 if case.optimizer.is_some() && case.micro_batches.len() == 1 {
-                    compare("by a fused training step", setup().by_training_step(true));
+                    compare("by a fused training step", setup().by_training_step(true, in_f32));
                 }
             }
             assert_eq!(compared, case.tensors()[1], "{}: what was compared", golden.name);
+        }
+    });
+}
+
+/// Weight, code, deltas and the weight's gradient in 16 bits: a few roundings from PyTorch's f32, of which
+/// one may take a ReLU's input across zero.
+#[test]
+fn results_in_16_bits_are_pytorchs_but_for_roundings() {
+    let all = Golden::all();
+    once_per_adapter(|rig| {
+        for (element, rounding) in
+            [(ElementType::F16, 2f64.powi(-11)), (ElementType::Bf16, 2f64.powi(-8))]
+        {
+            let mut furthest = (0.0, String::new());
+            for golden in &all {
+                if golden.case.construction.uses() != [Use::Encode, Use::Decode] {
+                    continue;
+                }
+                let setup = Setup::new(rig, golden, learned_of_options(rig, golden, element));
+                let results = setup.by_training_step(false, ElementTypes::all(element));
+                let (distance, name) = golden.distance(&results);
+                let what = format!("{}.safetensors, {element}: `{name}`", golden.name);
+                assert!(distance <= 8.0 * rounding, "{what} is off by {distance:e}");
+                if distance > furthest.0 {
+                    furthest = (distance, what);
+                }
+            }
+            println!("the furthest, in roundings: {:.2}, {}", furthest.0 / rounding, furthest.1);
+            assert!(furthest.0 > 0.01 * rounding, "{furthest:?}: was it f32?");
         }
     });
 }
