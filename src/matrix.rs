@@ -215,6 +215,12 @@ pub(crate) fn expect_countable(operand: &'static str, elements: u64) -> Result<(
     }
 }
 
+/// Passes if there are as many values as elements.
+pub(crate) fn expect_length(expected: u64, values: &[f32]) -> Result<()> {
+    let given = values.len() as u64;
+    if given == expected { Ok(()) } else { Err(Error::Length { expected, given }) }
+}
+
 /// Passes if every row of the matrix begins with a u32 of the buffer, and the last one's end is in it.
 pub(crate) fn expect_whole_words(operand: &'static str, matrix: &Matrix) -> Result<()> {
     let layout = matrix.layout;

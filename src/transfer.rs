@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::channel::oneshot;
 
 use crate::error::{Error, Result, captured, expect_alive};
-use crate::matrix::{Matrix, expect_usage, expect_whole_words};
+use crate::matrix::{Matrix, expect_length, expect_usage, expect_whole_words};
 
 impl Matrix {
     /// Writes `values`, row by row, into the matrix, rounded to its element type: they are there before
@@ -25,9 +25,7 @@ impl Matrix {
     /// check.
     pub fn write(&self, device: &wgpu::Device, queue: &wgpu::Queue, values: &[f32]) -> Result<()> {
         expect_usage("matrix", self, wgpu::BufferUsages::COPY_DST)?;
-        if values.len() as u64 != self.len() {
-            return Err(Error::Length { expected: self.len(), given: values.len() as u64 });
-        }
+        expect_length(self.len(), values)?;
         if self.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use super::operands::{self, Operand, Operands, Slice};
 use super::strategy::{Choice, ProductShape, StrategyTable};
 use crate::element::ElementType;
 use crate::error::{Error, Result, captured, expect_alive};
-use crate::matrix::{Layout, Matrix, expect_countable};
+use crate::matrix::{Layout, Matrix, expect_countable, expect_length};
 use crate::shader::{Access, Binding, Form, Shader, Width};
 
 /// How kernels are built.
@@ -315,7 +315,7 @@ impl Kernels {
     ) -> Result<Matrix> {
         let layout = Layout::padded(rows, columns, element);
         self.expect_room_for(label, layout)?;
-        expect_values(values, layout)?;
+        expect_length(u64::from(rows) * u64::from(columns), values)?;
         let buffer = self.buffer_of(label, &element.encode_rows(values, columns))?;
         Matrix::view(&buffer, layout)
     }
@@ -341,7 +341,7 @@ impl Kernels {
         let Some([layout, copy]) = self.master_layouts(label, rows, columns, element)? else {
             return self.matrix(label, rows, columns, values);
         };
-        expect_values(values, layout)?;
+        expect_length(u64::from(rows) * u64::from(columns), values)?;
         let (own, other) = (ElementType::F32.encode(values), element.encode_rows(values, columns));
         let buffer = self.buffer_of(label, &[own, other].concat())?;
         Matrix::view(&buffer, layout)?.with_working_copy(copy)
@@ -704,13 +704,6 @@ fn create_unchecked(
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }
-}
-
-/// Passes if there are as many values as elements.
-fn expect_values(values: &[f32], layout: Layout) -> Result<()> {
-    let (expected, given) =
-        (u64::from(layout.rows) * u64::from(layout.columns), values.len() as u64);
-    if given == expected { Ok(()) } else { Err(Error::Length { expected, given }) }
 }
 
 const fn matrix_usages() -> wgpu::BufferUsages {

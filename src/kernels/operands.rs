@@ -17,6 +17,21 @@ pub(crate) struct View {
     columns: u32,
 }
 
+impl View {
+    /// Of a matrix that is not empty, in a binding that starts at this byte of its buffer, counted in words
+    /// of so many elements.
+    fn of(matrix: &Matrix, binding: u64, words: u32) -> Self {
+        let layout = matrix.layout();
+        let skipped = (matrix.byte_range().start - binding) / layout.element.size();
+        Self {
+            offset: (skipped / u64::from(words)) as u32,
+            row_stride: layout.row_stride / words,
+            rows: layout.rows,
+            columns: layout.columns,
+        }
+    }
+}
+
 /// A storage operand, checked: where it is bound and what of it.
 #[derive(Debug)]
 pub(super) struct Operand<'a> {
@@ -109,8 +124,7 @@ pub(super) fn check<'a, const N: usize>(
         if let Some(index) = place(binding.name) {
             elements[index] = matrix.layout().element.code();
         }
-        let copy = matrix.working_copy().filter(|_| shader.updates(binding));
-        if let Some((index, copy)) = place(COPY).zip(copy) {
+        if let Some((index, copy)) = place(COPY).zip(updated_copy(shader, binding, matrix)) {
             elements[index] = copy.layout().element.code();
         }
     }
@@ -131,36 +145,32 @@ pub(super) fn check<'a, const N: usize>(
             // An empty matrix keeps its dimensions, which kernels read as lengths, and no memory.
             *view = View { offset: 0, row_stride: 0, rows: layout.rows, columns: layout.columns };
             if !matrix.is_empty() {
+                let with_copy = updated_copy(shader, binding, matrix);
                 let own = matrix.byte_range();
-                let with_copy = matrix.working_copy().filter(|_| shader.updates(binding));
                 let range = with_copy.as_ref().map_or(own.clone(), |copy| {
                     let other = copy.byte_range();
                     own.start.min(other.start)..own.end.max(other.end)
                 });
                 let part = slice_of_range(binding.name, matrix.buffer(), range, limits)?;
                 if let Some(matrix) = with_copy {
-                    let layout = matrix.layout();
-                    let skipped = matrix.byte_range().start - part.offset;
-                    copy = View {
-                        offset: (skipped / layout.element.size()) as u32,
-                        row_stride: layout.row_stride,
-                        rows: layout.rows,
-                        columns: layout.columns,
-                    };
+                    copy = View::of(&matrix, part.offset, 1);
                 }
                 let words = match binding.access {
-                    Access::Read | Access::Write => u64::from(width.elements()),
+                    Access::Read | Access::Write => width.elements(),
                     _ => 1,
                 };
-                let skipped = (own.start - part.offset) / layout.element.size();
-                view.offset = (skipped / words) as u32;
-                view.row_stride = layout.row_stride / words as u32;
+                *view = View::of(matrix, part.offset, words);
                 slice = Some(part);
             }
         }
         bound.push(Operand { binding, group, index, bound: slice });
     }
     Ok(Operands { width, bound, views, copy, elements })
+}
+
+/// The working copy that the shader updates together with the matrix at this binding.
+fn updated_copy(shader: &Shader, binding: &Binding, matrix: &Matrix) -> Option<Matrix> {
+    matrix.working_copy().filter(|_| shader.updates(binding))
 }
 
 /// The part of the matrix's buffer to bind: from the last place at or before its first element
