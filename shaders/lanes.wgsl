@@ -14,7 +14,9 @@
 // that the block needs: their misses overlap, which no prefetcher would hide at such strides.
 //
 // The sums move up while they are delivered, AT_ONCE rows at a time: with variable indices they would
-// be kept in memory.
+// be kept in memory. Eight rows are delivered together, and each lane begins with another of them and
+// wraps around: the driver stores lane after lane, and in this order stores that follow each other go
+// to different lines, whose misses overlap.
 //
 // Needs product.wgsl and lanes_rows.wgsl (or lanes_alone.wgsl).
 // Tests: encode.rs, decode.rs, backward.rs, with every strategy.
@@ -88,16 +90,40 @@ fn move_up(at: u32, by: u32) {
     sums[at - by + 7u] = sums[at + 7u];
 }
 
-// The eight sums from `at` on, of the rows from `row` on.
-fn deliver_eight(task: Task, row: u32, column: u32, at: u32, terms: Terms) {
-    deliver(task, row, column, sums[at], terms);
-    deliver(task, row + 1u, column, sums[at + 1u], terms);
-    deliver(task, row + 2u, column, sums[at + 2u], terms);
-    deliver(task, row + 3u, column, sums[at + 3u], terms);
-    deliver(task, row + 4u, column, sums[at + 4u], terms);
-    deliver(task, row + 5u, column, sums[at + 5u], terms);
-    deliver(task, row + 6u, column, sums[at + 6u], terms);
-    deliver(task, row + 7u, column, sums[at + 7u], terms);
+// The eight sums from `at` on, of the rows from `row` on: lane `local` begins with the `local`-th.
+fn deliver_eight(task: Task, row: u32, local: u32, column: u32, at: u32, terms: Terms) {
+    let by_one = vec4<bool>((local & 1u) != 0u);
+    let once = array(
+        select(sums[at], sums[at + 1u], by_one),
+        select(sums[at + 1u], sums[at + 2u], by_one),
+        select(sums[at + 2u], sums[at + 3u], by_one),
+        select(sums[at + 3u], sums[at + 4u], by_one),
+        select(sums[at + 4u], sums[at + 5u], by_one),
+        select(sums[at + 5u], sums[at + 6u], by_one),
+        select(sums[at + 6u], sums[at + 7u], by_one),
+        select(sums[at + 7u], sums[at], by_one),
+    );
+    let by_two = vec4<bool>((local & 2u) != 0u);
+    let twice = array(
+        select(once[0], once[2], by_two),
+        select(once[1], once[3], by_two),
+        select(once[2], once[4], by_two),
+        select(once[3], once[5], by_two),
+        select(once[4], once[6], by_two),
+        select(once[5], once[7], by_two),
+        select(once[6], once[0], by_two),
+        select(once[7], once[1], by_two),
+    );
+    // A row's second line is touched right after its first.
+    let by_four = vec4<bool>((local & 4u) != 0u);
+    deliver(task, row + (local & 7u), column, select(twice[0], twice[4], by_four), terms);
+    deliver(task, row + ((local + 4u) & 7u), column, select(twice[4], twice[0], by_four), terms);
+    deliver(task, row + ((local + 1u) & 7u), column, select(twice[1], twice[5], by_four), terms);
+    deliver(task, row + ((local + 5u) & 7u), column, select(twice[5], twice[1], by_four), terms);
+    deliver(task, row + ((local + 2u) & 7u), column, select(twice[2], twice[6], by_four), terms);
+    deliver(task, row + ((local + 6u) & 7u), column, select(twice[6], twice[2], by_four), terms);
+    deliver(task, row + ((local + 3u) & 7u), column, select(twice[3], twice[7], by_four), terms);
+    deliver(task, row + ((local + 7u) & 7u), column, select(twice[7], twice[3], by_four), terms);
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
@@ -112,9 +138,9 @@ fn multiply(group: vec3<u32>, local: u32) {
     }
     let terms = terms_of(column);
     for (var i = 0u; i < TILE_ROWS; i += AT_ONCE) {
-        deliver_eight(task, task.row + i, column, 0u, terms);
+        deliver_eight(task, task.row + i, local, column, 0u, terms);
         if AT_ONCE > 8u {
-            deliver_eight(task, task.row + i + 8u, column, 8u, terms);
+            deliver_eight(task, task.row + i + 8u, local, column, 8u, terms);
         } else {
             move_up(8u, AT_ONCE);
         }

@@ -116,9 +116,9 @@ struct Task {
     end: u32,
 }
 
-// Tiles are numbered in bands of BAND columns of tiles, row by row within a band, so that those which
-// follow each other share a left operand, and the band's right operands stay in a cache.
-const BAND: u32 = 4u;
+// Tiles are numbered in bands of BAND rows of tiles, column by column within a band, so that those which
+// follow each other share a right operand, and the band's left operands stay in a cache.
+const BAND: u32 = 8u;
 
 fn task_of(group: vec3<u32>) -> Task {
     let product = parameters.product;
@@ -127,11 +127,11 @@ fn task_of(group: vec3<u32>) -> Task {
     let tile = index - part * product.tiles;
     let tiles_wide = (product.columns + TILE_COLUMNS - 1u) / TILE_COLUMNS;
     let tiles_high = (product.rows + TILE_ROWS - 1u) / TILE_ROWS;
-    let band = tile / (BAND * tiles_high);
-    let in_band = tile - band * BAND * tiles_high;
-    let width = min(BAND, tiles_wide - band * BAND);
-    let line = in_band / width;
-    let place = vec2<u32>(line, band * BAND + in_band - line * width);
+    let band = tile / (BAND * tiles_wide);
+    let in_band = tile - band * BAND * tiles_wide;
+    let height = min(BAND, tiles_high - band * BAND);
+    let line = in_band / height;
+    let place = vec2<u32>(band * BAND + in_band - line * height, line);
     let begin = part * product.span;
     return Task(
         index,
