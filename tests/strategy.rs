@@ -741,6 +741,20 @@ fn workgroups_without_a_tile_do_nothing() {
     }
 }
 
+/// Tiles are numbered in bands of eight rows of tiles, column by column: here a whole band and one of
+/// two rows, three columns wide. (The gradients of the two products take the same tiles.)
+#[test]
+fn tiles_of_a_whole_band_and_of_a_part_of_one_are_all_computed() {
+    for strategy in Strategy::ALL {
+        let share = Share::of(strategy.name());
+        let shape = [9 * share.most_rows() + 1, 5, 2 * share.columns + 1];
+        for product in products_of(strategy).take(2) {
+            let problem = Problem::exact(Case::bare(product, shape));
+            with_strategy(strategy, |rig| problem.check(rig, [Place::Odd; 5]));
+        }
+    }
+}
+
 #[test]
 fn exceptions_compute_their_products_in_their_parts() {
     once_per_adapter(|rig| {
