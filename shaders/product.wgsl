@@ -36,7 +36,7 @@
 // `scratch`, [part][row][column quad], and a second dispatch, combine.wgsl, adds the parts in order
 // and goes on to `finish`. No atomics: the order of additions depends on the shapes alone.
 //
-// Tests: encode.rs, decode.rs, backward.rs, with every strategy.
+// Tests: encode.rs, decode.rs, backward.rs, with every strategy; strategy.rs for the numbers of the tiles.
 
 // The output's dimensions, the length of the reduction, and the workgroups: `groups` in all,
 // `tiles` for each part of the reduction, which is `span` long; spread over two dimensions,
