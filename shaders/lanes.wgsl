@@ -4,8 +4,8 @@
 // variables live in memory, workgroup memory is no faster than any other, every load is done lane
 // by lane, and arithmetic is cheap. So a workgroup is one vector of eight lanes that computes a
 // tile of TILE_ROWS×32 sums: lane `local` owns the columns 4·local…4·local+3 of all rows, in a vec4
-// each. Four k at a time it loads its right block, and the left blocks of 32 rows come by
-// `multiply_rows`: from the other lanes (lanes_rows.wgsl) or each loaded by itself
+// each. Four k at a time it loads its right block, and the left blocks come by `multiply_rows`: those of
+// 32 rows from the other lanes (lanes_rows.wgsl), or those of 16 each loaded by itself
 // (lanes_alone.wgsl).
 //
 // Of an operand that is contiguous along its rows or columns a block's four quads lie a row stride
@@ -144,8 +144,10 @@ fn multiply(group: vec3<u32>, local: u32) {
         } else {
             move_up(8u, AT_ONCE);
         }
-        move_up(16u, AT_ONCE);
-        move_up(24u, AT_ONCE);
+        if TILE_ROWS > 16u {
+            move_up(16u, AT_ONCE);
+            move_up(24u, AT_ONCE);
+        }
         if TILE_ROWS > 32u {
             move_up(32u, AT_ONCE);
             move_up(40u, AT_ONCE);

@@ -171,9 +171,10 @@ pub enum Strategy {
     /// A tile of 32×32 in the registers of a subgroup of eight, without barriers: CPU drivers. Needs
     /// [`wgpu::Features::SUBGROUP`].
     LanesSubgroup,
-    /// The same with tiles of 64×32, for drivers that keep the sums of either in memory.
+    /// The same with tiles of 64×32, for drivers that keep the sums of either in memory. Not on DX12,
+    /// whose compilers would take too long for it.
     LanesTall,
-    /// As [`Strategy::LanesSubgroup`] without subgroups: each lane loads all rows.
+    /// As [`Strategy::LanesSubgroup`] without subgroups, with tiles of 16×32: each lane loads all rows.
     LanesAlone,
     /// Up to 16 rows, every weight read once; 32 invocations share a reduction. Encode and decode.
     SkinnyGroup,
@@ -263,7 +264,8 @@ impl Strategy {
     /// `TILE_COLUMNS` of its file.
     pub fn tile(self, rows: u32) -> [u32; 2] {
         match self {
-            Self::Tile32 | Self::LanesSubgroup | Self::LanesAlone => [32, 32],
+            Self::LanesAlone => [16, 32],
+            Self::Tile32 | Self::LanesSubgroup => [32, 32],
             Self::LanesTall => [64, 32],
             Self::Tile64 | Self::Cooperative => [64, 64],
             Self::Tile128 => [128, 128],
@@ -463,8 +465,14 @@ impl StrategyTable {
                 && form.workgroup_bytes <= limits.max_compute_workgroup_storage_size
         };
         let can_split = fits(&COMBINE_FORM);
-        let is_fitting =
-            |strategy: &Strategy| fits(strategy.form()) && (can_split || strategy.span().is_none());
+        let compiles_soon = |strategy: &Strategy| {
+            *strategy != Strategy::LanesTall || info.backend != wgpu::Backend::Dx12
+        };
+        let is_fitting = |strategy: &Strategy| {
+            fits(strategy.form())
+                && compiles_soon(strategy)
+                && (can_split || strategy.span().is_none())
+        };
         let fitting: Vec<_> = Strategy::ALL.into_iter().filter(is_fitting).collect();
         let is_sure = |strategy: &Strategy| *strategy != Strategy::Cooperative;
         Self {

@@ -26,7 +26,7 @@ pub const SHARES: &[Share] = &[
     Share { strategy: "tile_128", rows: &[128], columns: 128, step: 16 },
     Share { strategy: "lanes_subgroup", rows: &[32], columns: 32, step: 4 },
     Share { strategy: "lanes_tall", rows: &[64], columns: 32, step: 4 },
-    Share { strategy: "lanes_alone", rows: &[32], columns: 32, step: 4 },
+    Share { strategy: "lanes_alone", rows: &[16], columns: 32, step: 4 },
     Share { strategy: "skinny_group", rows: &[1, 4, 16], columns: 32, step: 128 },
     Share { strategy: "skinny_lanes", rows: &[1, 4], columns: 32, step: 4 },
     Share { strategy: "skinny_subgroup", rows: &[1, 4], columns: 512, step: 64 },
