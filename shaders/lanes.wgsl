@@ -11,7 +11,10 @@
 // Of an operand that is contiguous along its rows or columns a block's four quads lie a row stride
 // apart, and neighbouring lanes' in one cache line. The lanes load them in different orders, each
 // beginning with another of the four k, so that the first load of all lanes touches all the lines
-// that the block needs: their misses overlap, which no prefetcher would hide at such strides.
+// that the block needs: their misses overlap, which no prefetcher would hide at such strides. For the
+// same reason what the left blocks begin with is loaded ahead of the right one (`rows_lead`), by a load
+// of its own: whole quads would be too many instructions for a processor to have the misses of all three
+// under way at once. Bands of four rows of tiles keep a long reduction's left operands in a CPU's cache.
 //
 // The sums move up while they are delivered, AT_ONCE rows at a time: with variable indices they would
 // be kept in memory. Eight rows are delivered together, and each lane begins with another of them and
@@ -69,11 +72,13 @@ fn reduce(task: Task, local: u32, column: u32, which: u32) {
     let order = order_of_right(local);
     let end = min(task.end, depth_of(which));
     for (var k = task.begin; k < end; k += 4u) {
+        let lead = rows_lead(rows, local, k, which);
+        let far_lead = rows_lead(far_rows, local, k, which);
         let loaded = right_block(right_quads(columns, k, which, order), k, which, order);
         let right = straightened(loaded, order);
-        multiply_rows(0u, rows, local, k, which, right);
+        multiply_rows(0u, rows, lead, local, k, which, right);
         if TILE_ROWS > 32u {
-            multiply_rows(32u, far_rows, local, k, which, right);
+            multiply_rows(32u, far_rows, far_lead, local, k, which, right);
         }
     }
 }
@@ -127,7 +132,7 @@ fn deliver_eight(task: Task, row: u32, local: u32, column: u32, at: u32, terms: 
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
-    let task = task_of(group);
+    let task = task_of(group, 4u);
     if task.index >= parameters.product.groups {
         return;
     }

@@ -30,7 +30,20 @@ fn rows_of(line: Line, k: u32, which: u32) -> Block {
     return left_block(left_quads(line, k, which, 0u), k, which, 0u);
 }
 
-fn multiply_rows(at: u32, lines: RowLines, local: u32, k: u32, which: u32, right: Block) {
+// Nothing is loaded ahead.
+fn rows_lead(lines: RowLines, local: u32, k: u32, which: u32) -> Lead {
+    return Lead();
+}
+
+fn multiply_rows(
+    at: u32,
+    lines: RowLines,
+    lead: Lead,
+    local: u32,
+    k: u32,
+    which: u32,
+    right: Block,
+) {
     multiply_four_rows(at + 0u, rows_of(lines.line_0, k, which), right);
     multiply_four_rows(at + 4u, rows_of(lines.line_1, k, which), right);
     multiply_four_rows(at + 8u, rows_of(lines.line_2, k, which), right);

@@ -92,9 +92,26 @@ fn row_lines(row: u32, local: u32) -> Line {
     return left_line(row + 4u * local);
 }
 
-fn multiply_rows(at: u32, line: Line, local: u32, k: u32, which: u32, right: Block) {
+// What the lane's block begins with.
+fn rows_lead(line: Line, local: u32, k: u32, which: u32) -> Lead {
+    return left_lead(line, k, which, order_of_left(local));
+}
+
+fn multiply_rows(
+    at: u32,
+    line: Line,
+    lead: Lead,
+    local: u32,
+    k: u32,
+    which: u32,
+    right: Block,
+) {
     let order = order_of_left(local);
-    let mine = left_block(left_quads(line, k, which, order), k, which, order);
+    var quads = left_quads(line, k, which, order);
+    if !LEFT_ACROSS {
+        quads.a = led(quads.a, lead);
+    }
+    let mine = left_block(quads, k, which, order);
     multiply_four_rows(at + 0u, rows_of_lane_0(mine), right);
     multiply_four_rows(at + 4u, rows_of_lane_1(mine), right);
     multiply_four_rows(at + 8u, rows_of_lane_2(mine), right);

@@ -214,6 +214,10 @@ fn left_quads(line: Line, k: u32, which: u32, order: u32) -> Block {
     );
 }
 
+fn left_lead(line: Line, k: u32, which: u32, order: u32) -> Lead {
+    return input[line.at.x + across_step(parameters.input, k).x].x;
+}
+
 fn left_block(quads: Block, k: u32, which: u32, order: u32) -> Block {
     return turned(quads, k, parameters.input.columns);
 }

@@ -13,6 +13,8 @@
 //                              where that is a quad for each k, beginning at the `order`-th
 //   left_block(quads, k, which, order)
 //                              the same as a quad of rows for each of the four k
+//   left_lead(line, k, which, order)
+//                              what the first of left's quads begins with, as a load of its own
 //   right_line(column), right_quads(…), right_block(…)
 //                              the same for four columns of the right operand
 //   left_quad(line, k)         left's row line.at.x at k…k+3 (encode and decode, for skinny.wgsl)
@@ -116,22 +118,20 @@ struct Task {
     end: u32,
 }
 
-// Tiles are numbered in bands of BAND rows of tiles, column by column within a band, so that those which
+// Tiles are numbered in bands of so many rows of tiles, column by column within a band, so that those which
 // follow each other share a right operand, and the band's left operands stay in a cache.
-const BAND: u32 = 8u;
-
-fn task_of(group: vec3<u32>) -> Task {
+fn task_of(group: vec3<u32>, band_rows: u32) -> Task {
     let product = parameters.product;
     let index = group.y * product.groups_wide + group.x;
     let part = index / product.tiles;
     let tile = index - part * product.tiles;
     let tiles_wide = (product.columns + TILE_COLUMNS - 1u) / TILE_COLUMNS;
     let tiles_high = (product.rows + TILE_ROWS - 1u) / TILE_ROWS;
-    let band = tile / (BAND * tiles_wide);
-    let in_band = tile - band * BAND * tiles_wide;
-    let height = min(BAND, tiles_high - band * BAND);
+    let band = tile / (band_rows * tiles_wide);
+    let in_band = tile - band * band_rows * tiles_wide;
+    let height = min(band_rows, tiles_high - band * band_rows);
     let line = in_band / height;
-    let place = vec2<u32>(band * BAND + in_band - line * height, line);
+    let place = vec2<u32>(band * band_rows + in_band - line * height, line);
     let begin = part * product.span;
     return Task(
         index,

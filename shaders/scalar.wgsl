@@ -7,22 +7,32 @@
 //
 // Tests: every numeric test, by its odd shapes; shaders.rs.
 
-alias Word = f32;
+struct Word {
+    x: f32,
+}
+
+// What a word begins with.
+alias Lead = f32;
 
 // f32 values in a word.
 const WIDTH: u32 = 1u;
 
 // The first value of a word.
 fn first(word: Word) -> f32 {
-    return word;
+    return word.x;
 }
 
 // The word as a quad.
 fn quad(word: Word) -> vec4<f32> {
-    return vec4<f32>(word);
+    return vec4<f32>(word.x);
+}
+
+// The quad, its first value from a load of its own.
+fn led(values: vec4<f32>, lead: Lead) -> vec4<f32> {
+    return vec4<f32>(lead, values.yzw);
 }
 
 // The quad's leading values as a word.
 fn word(values: vec4<f32>) -> Word {
-    return values.x;
+    return Word(values.x);
 }

@@ -41,7 +41,7 @@ fn sum_of(row: Row, first: Block, second: Block) -> vec4<f32> {
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
-    let task = task_of(group);
+    let task = task_of(group, 1u);
     if task.index >= parameters.product.groups {
         return;
     }

@@ -7,6 +7,9 @@
 
 alias Word = vec4<f32>;
 
+// What a word begins with.
+alias Lead = f32;
+
 // f32 values in a word.
 const WIDTH: u32 = 4u;
 
@@ -18,6 +21,11 @@ fn first(word: Word) -> f32 {
 // The word as a quad.
 fn quad(word: Word) -> vec4<f32> {
     return word;
+}
+
+// The quad, its first value from a load of its own.
+fn led(values: vec4<f32>, lead: Lead) -> vec4<f32> {
+    return vec4<f32>(lead, values.yzw);
 }
 
 // The quad as a word.

@@ -104,6 +104,13 @@ fn left_quads(line: Line, k: u32, which: u32, order: u32) -> Block {
     );
 }
 
+fn left_lead(line: Line, k: u32, which: u32, order: u32) -> Lead {
+    if which == DECODER {
+        return code[line.decoder.x + along_step(parameters.code, k, order).x].x;
+    }
+    return code_delta[line.encoder.x + along_step(parameters.code_delta, k, order).x].x;
+}
+
 fn left_block(quads: Block, k: u32, which: u32, order: u32) -> Block {
     return unturned(quads, k, depth_of(which), order);
 }
