@@ -22,6 +22,7 @@ enable wgpu_cooperative_matrix;
 
 const TILE_ROWS: u32 = 64u;
 const TILE_COLUMNS: u32 = 64u;
+const BAND: u32 = 8u;
 const INVOCATIONS: u32 = 128u;
 const DEPTH: u32 = 16u;
 
@@ -115,7 +116,7 @@ fn share(group: vec3<u32>, local: u32) {
     if local != 0u {
         return;
     }
-    let task = task_of(group, 8u);
+    let task = task_of(group, BAND);
     shared_task.task = task;
     shared_task.first_end = min(task.end, depth_of(0u));
     shared_task.second_end = 0u;

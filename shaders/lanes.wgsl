@@ -5,16 +5,19 @@
 // by lane, and arithmetic is cheap. So a workgroup is one vector of eight lanes that computes a
 // tile of TILE_ROWS×32 sums: lane `local` owns the columns 4·local…4·local+3 of all rows, in a vec4
 // each. Four k at a time it loads its right block, and the left blocks come by `multiply_rows`: those of
-// 32 rows from the other lanes (lanes_rows.wgsl), or those of 16 each loaded by itself
-// (lanes_alone.wgsl).
+// 32 rows from the other lanes (lanes_rows.wgsl) or, in tiles of 16 rows, all loaded by every lane itself
+// (lanes_alone.wgsl). Tiles of 64 rows have the left blocks of 32 near rows and of 32 far ones.
+//
+// Bands are four rows of tiles high: a long reduction's left operands then stay in a CPU's cache.
 //
 // Of an operand that is contiguous along its rows or columns a block's four quads lie a row stride
 // apart, and neighbouring lanes' in one cache line. The lanes load them in different orders, each
 // beginning with another of the four k, so that the first load of all lanes touches all the lines
-// that the block needs: their misses overlap, which no prefetcher would hide at such strides. For the
-// same reason what the left blocks begin with is loaded ahead of the right one (`rows_lead`), by a load
-// of its own: whole quads would be too many instructions for a processor to have the misses of all three
-// under way at once. Bands of four rows of tiles keep a long reduction's left operands in a CPU's cache.
+// that the block needs: their misses overlap, which no prefetcher would hide at such strides.
+//
+// For the same reason what such left blocks begin with is loaded ahead of the right block, by a load of
+// its own (`rows_first`): a processor then has the misses of near, far and right block under way at once,
+// for which whole quads would be too many instructions.
 //
 // The sums move up while they are delivered, AT_ONCE rows at a time: with variable indices they would
 // be kept in memory. Eight rows are delivered together, and each lane begins with another of them and
@@ -25,6 +28,7 @@
 // Tests: encode.rs, decode.rs, backward.rs, with every strategy.
 
 const TILE_COLUMNS: u32 = 32u;
+const BAND: u32 = 4u;
 const INVOCATIONS: u32 = 8u;
 
 var<private> sums: array<vec4<f32>, TILE_ROWS>;
@@ -72,13 +76,13 @@ fn reduce(task: Task, local: u32, column: u32, which: u32) {
     let order = order_of_right(local);
     let end = min(task.end, depth_of(which));
     for (var k = task.begin; k < end; k += 4u) {
-        let lead = rows_lead(rows, local, k, which);
-        let far_lead = rows_lead(far_rows, local, k, which);
+        let near_first = rows_first(rows, local, k, which);
+        let far_first = rows_first(far_rows, local, k, which);
         let loaded = right_block(right_quads(columns, k, which, order), k, which, order);
         let right = straightened(loaded, order);
-        multiply_rows(0u, rows, lead, local, k, which, right);
+        multiply_rows(0u, rows, near_first, local, k, which, right);
         if TILE_ROWS > 32u {
-            multiply_rows(32u, far_rows, far_lead, local, k, which, right);
+            multiply_rows(32u, far_rows, far_first, local, k, which, right);
         }
     }
 }
@@ -132,7 +136,7 @@ fn deliver_eight(task: Task, row: u32, local: u32, column: u32, at: u32, terms: 
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
-    let task = task_of(group, 4u);
+    let task = task_of(group, BAND);
     if task.index >= parameters.product.groups {
         return;
     }

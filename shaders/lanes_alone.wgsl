@@ -1,7 +1,7 @@
 // lanes_alone.wgsl — put in front of lanes.wgsl: each lane loads all rows itself.
 //
-// For devices without subgroups. Sixteen rows are what DXC compiles in half a second, from matrices of
-// f16 too.
+// For devices without subgroups. Sixteen rows, so that DXC compiles it within half a second, with f16
+// matrices too.
 // Tests: encode.rs, decode.rs, backward.rs, with every strategy.
 
 const TILE_ROWS: u32 = 16u;
@@ -31,14 +31,14 @@ fn rows_of(line: Line, k: u32, which: u32) -> Block {
 }
 
 // Nothing is loaded ahead.
-fn rows_lead(lines: RowLines, local: u32, k: u32, which: u32) -> Lead {
-    return Lead();
+fn rows_first(lines: RowLines, local: u32, k: u32, which: u32) -> Component {
+    return Component();
 }
 
 fn multiply_rows(
     at: u32,
     lines: RowLines,
-    lead: Lead,
+    first_value: Component,
     local: u32,
     k: u32,
     which: u32,

@@ -92,15 +92,15 @@ fn row_lines(row: u32, local: u32) -> Line {
     return left_line(row + 4u * local);
 }
 
-// What the lane's block begins with.
-fn rows_lead(line: Line, local: u32, k: u32, which: u32) -> Lead {
-    return left_lead(line, k, which, order_of_left(local));
+// What the lane's block begins with, loaded ahead.
+fn rows_first(line: Line, local: u32, k: u32, which: u32) -> Component {
+    return left_first(line, k, which, order_of_left(local));
 }
 
 fn multiply_rows(
     at: u32,
     line: Line,
-    lead: Lead,
+    first_value: Component,
     local: u32,
     k: u32,
     which: u32,
@@ -108,8 +108,9 @@ fn multiply_rows(
 ) {
     let order = order_of_left(local);
     var quads = left_quads(line, k, which, order);
+    // Of an operand that is contiguous along k nothing was loaded ahead.
     if !LEFT_ACROSS {
-        quads.a = led(quads.a, lead);
+        quads.a = with_first(quads.a, first_value);
     }
     let mine = left_block(quads, k, which, order);
     multiply_four_rows(at + 0u, rows_of_lane_0(mine), right);

@@ -214,8 +214,9 @@ fn left_quads(line: Line, k: u32, which: u32, order: u32) -> Block {
     );
 }
 
-fn left_lead(line: Line, k: u32, which: u32, order: u32) -> Lead {
-    return input[line.at.x + across_step(parameters.input, k).x].x;
+// Nothing: the input is contiguous along k.
+fn left_first(line: Line, k: u32, which: u32, order: u32) -> Component {
+    return Component();
 }
 
 fn left_block(quads: Block, k: u32, which: u32, order: u32) -> Block {

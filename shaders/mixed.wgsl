@@ -19,8 +19,8 @@ struct Word {
     x: u32,
 }
 
-// What a word begins with.
-alias Lead = u32;
+// What a word is made of.
+alias Component = u32;
 
 // Places of elements are counted one by one.
 const WIDTH: u32 = 1u;
@@ -35,8 +35,8 @@ fn quad(word: Word) -> vec4<f32> {
     return vec4<f32>(first(word));
 }
 
-// The quad; what it begins with need not be loaded ahead.
-fn led(values: vec4<f32>, lead: Lead) -> vec4<f32> {
+// The quad: what it begins with depends on the element, so nothing is taken from another load.
+fn with_first(values: vec4<f32>, first_value: Component) -> vec4<f32> {
     return values;
 }
 

@@ -13,8 +13,9 @@
 //                              where that is a quad for each k, beginning at the `order`-th
 //   left_block(quads, k, which, order)
 //                              the same as a quad of rows for each of the four k
-//   left_lead(line, k, which, order)
-//                              what the first of left's quads begins with, as a load of its own
+//   left_first(line, k, which, order)
+//                              what the first of left's quads begins with, by a load of its own; only
+//                              of f32 that are not contiguous along k
 //   right_line(column), right_quads(…), right_block(…)
 //                              the same for four columns of the right operand
 //   left_quad(line, k)         left's row line.at.x at k…k+3 (encode and decode, for skinny.wgsl)
@@ -118,8 +119,8 @@ struct Task {
     end: u32,
 }
 
-// Tiles are numbered in bands of so many rows of tiles, column by column within a band, so that those which
-// follow each other share a right operand, and the band's left operands stay in a cache.
+// Tiles are numbered in bands of `band_rows` rows of tiles, column by column within a band, so that those
+// which follow each other share a right operand, and the band's left operands stay in a cache.
 fn task_of(group: vec3<u32>, band_rows: u32) -> Task {
     let product = parameters.product;
     let index = group.y * product.groups_wide + group.x;

@@ -11,8 +11,8 @@ struct Word {
     x: f32,
 }
 
-// What a word begins with.
-alias Lead = f32;
+// What a word is made of.
+alias Component = f32;
 
 // f32 values in a word.
 const WIDTH: u32 = 1u;
@@ -28,8 +28,8 @@ fn quad(word: Word) -> vec4<f32> {
 }
 
 // The quad, its first value from a load of its own.
-fn led(values: vec4<f32>, lead: Lead) -> vec4<f32> {
-    return vec4<f32>(lead, values.yzw);
+fn with_first(values: vec4<f32>, first_value: Component) -> vec4<f32> {
+    return vec4<f32>(first_value, values.yzw);
 }
 
 // The quad's leading values as a word.

@@ -17,6 +17,7 @@ const COLUMN_LANES: u32 = 8u;
 const INVOCATIONS: u32 = COLUMN_LANES * DEPTH_LANES;
 override TILE_ROWS: u32 = SKINNY_ROWS;
 const TILE_COLUMNS: u32 = 4u * COLUMN_LANES;
+const BAND: u32 = 8u;
 
 var<private> sums: array<vec4<f32>, 16>;
 
@@ -51,7 +52,7 @@ fn over_depth_lanes(value: vec4<f32>, column_lane: u32, depth_lane: u32) -> vec4
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
-    let task = task_of(group, 1u);
+    let task = task_of(group, BAND);
     if task.index >= parameters.product.groups {
         return;
     }

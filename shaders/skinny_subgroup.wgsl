@@ -16,6 +16,7 @@ override SKINNY_ROWS: u32 = 4u;
 const INVOCATIONS: u32 = 8u;
 override TILE_ROWS: u32 = SKINNY_ROWS;
 const TILE_COLUMNS: u32 = 512u;
+const BAND: u32 = 8u;
 
 // The sum over the lanes, in an order of its own: subgroupAdd's is the driver's, and slower.
 fn over_lanes(mine: vec4<f32>) -> vec4<f32> {
@@ -41,7 +42,7 @@ fn sum_of(row: Row, first: Block, second: Block) -> vec4<f32> {
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
-    let task = task_of(group, 1u);
+    let task = task_of(group, BAND);
     if task.index >= parameters.product.groups {
         return;
     }

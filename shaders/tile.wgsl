@@ -27,6 +27,7 @@
 
 const TILE_ROWS: u32 = TILE;
 const TILE_COLUMNS: u32 = TILE;
+const BAND: u32 = 8u;
 const DEPTH: u32 = 16u;
 const QUADS: u32 = TILE / 4u;
 const HALF: u32 = TILE / 8u;
@@ -187,7 +188,7 @@ fn reduce(task: Task, lines: Lines, local: u32, which: u32) {
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
-    let task = task_of(group, 8u);
+    let task = task_of(group, BAND);
     if task.index >= parameters.product.groups {
         return;
     }

@@ -346,7 +346,7 @@ fn a_strategy_over_the_limits_of_the_device_is_refused() {
         let device = &low.gpu.device;
         for &strategy in StrategyTable::new(&rig.gpu.device).available() {
             let own = StrategyTable::new(device);
-            let reason = "the device lacks the limits or the subgroups that this strategy needs";
+            let reason = "the device lacks the limits or subgroups for this strategy, or compiles it too slowly";
             let want = Error::Incompatible { what: strategy.name(), reason };
             let result = own.force(Choice::whole(strategy));
             expect_error(strategy.name(), result, want);

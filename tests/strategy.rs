@@ -365,7 +365,7 @@ fn what_cannot_be_chosen_is_refused() {
             [set, rules.clone().force(choice).map(drop)]
         };
         for strategy in [LanesSubgroup, LanesTall, SkinnySubgroup] {
-            let reason = "the device lacks the limits or the subgroups that this strategy needs";
+            let reason = "the device lacks the limits or subgroups for this strategy, or compiles it too slowly";
             let want = Error::Incompatible { what: strategy.name(), reason };
             for result in both(Choice::whole(strategy)) {
                 assert_eq!(result, Err(want.clone()));
@@ -746,8 +746,9 @@ fn workgroups_without_a_tile_do_nothing() {
     }
 }
 
-/// Tiles are numbered in bands of eight rows of tiles, column by column: here a whole band and one of
-/// two rows, three columns wide. (The gradients of the two products take the same tiles.)
+/// Tiles are numbered in bands of eight rows of tiles, of four by the lanes' strategies, column by column:
+/// here whole bands and one of two rows, three columns wide. (The gradients of the two products take the
+/// same tiles.)
 #[test]
 fn tiles_of_a_whole_band_and_of_a_part_of_one_are_all_computed() {
     for strategy in Strategy::ALL {

@@ -414,7 +414,8 @@ impl fmt::Display for Choice {
 /// | GPU | 128 tiles of 64×64 or more | `tile_64` |
 /// | GPU | any other | `tile_32` |
 ///
-/// A strategy whose workgroup exceeds the device's limits is passed over for the next. A reduction is
+/// A strategy whose workgroup exceeds the device's limits is passed over for the next, and `lanes_tall` on
+/// DX12. A reduction is
 /// split where the output has too few tiles to keep the device busy: into parts of 512 or more, with
 /// up to 128 workgroups on a GPU and 8 on a CPU driver.
 ///
@@ -502,7 +503,7 @@ impl StrategyTable {
         self
     }
 
-    /// The strategies that the device can run.
+    /// The strategies that the device can run, and compile soon.
     pub fn available(&self) -> &[Strategy] {
         &self.available
     }
@@ -519,8 +520,8 @@ impl StrategyTable {
     ///
     /// # Errors
     ///
-    /// [`Error::Incompatible`] where the device cannot run the strategy, [`Error::Setting`] for no
-    /// parts.
+    /// [`Error::Incompatible`] for a strategy that is not [`available`](Self::available),
+    /// [`Error::Setting`] for no parts.
     pub fn force(mut self, choice: Choice) -> Result<Self> {
         self.expect_possible(choice)?;
         self.forced = Some(choice);
@@ -622,7 +623,7 @@ impl StrategyTable {
 
     fn expect_possible(&self, choice: Choice) -> Result<()> {
         if !self.available.contains(&choice.strategy) {
-            let reason = "the device lacks the limits or the subgroups that this strategy needs";
+            let reason = "the device lacks the limits or subgroups for this strategy, or compiles it too slowly";
             return Err(Error::Incompatible { what: choice.strategy.name(), reason });
         }
         if choice.parts == 0 {
