@@ -148,20 +148,14 @@ fn draw_chart<DB: DrawingBackend>(
     taken.extend(roof.windows(2).flat_map(|ends| Area::along(ends[0], ends[1], 2)));
     let mut labels = Vec::new();
     for cluster in &clusters {
-        let mut size = (0, 0);
-        for text in cluster.lines() {
-            let (width, _) = area.estimate_text_size(&text, &ink(13))?;
-            size = (size.0.max(width as i32), size.1 + LINE);
-        }
-        labels.push((cluster.points[0].1, size));
+        // Colours tell the kernels apart.
+        let (width, _) = area.estimate_text_size(&cluster.shape.to_string(), &ink(13))?;
+        labels.push((cluster.points[0].1, (width as i32, LINE)));
     }
     for (cluster, place) in clusters.iter().zip(place(&labels, bounds, &taken)) {
         let point = cluster.points[0].1;
         area.draw(&PathElement::new([point, place.nearest(point)], LEADER))?;
-        for (line, text) in (0..).zip(cluster.lines()) {
-            let corner = (place.corner.0, place.corner.1 + line * LINE);
-            area.draw(&Text::new(text, corner, ink(13)))?;
-        }
+        area.draw(&Text::new(cluster.shape.to_string(), place.corner, ink(13)))?;
     }
     for (kernel, point) in clusters.iter().flat_map(|cluster| &cluster.points) {
         area.draw(&Circle::new(*point, radius(*kernel), colour(*kernel).filled()))?;
@@ -183,17 +177,6 @@ impl Cluster {
 
     fn areas(&self) -> impl Iterator<Item = Area> {
         self.points.iter().map(|(kernel, point)| Area::around(*point, radius(*kernel)))
-    }
-
-    /// The label.
-    fn lines(&self) -> Vec<String> {
-        match &self.points[..] {
-            [(kernel, _)] => vec![format!("{} {}", kernel.name(), self.shape)],
-            several => {
-                let names = several.iter().map(|(kernel, _)| kernel.name().to_owned());
-                std::iter::once(format!("{}:", self.shape)).chain(names).collect()
-            }
-        }
     }
 }
 
