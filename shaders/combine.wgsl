@@ -11,6 +11,7 @@
 // Not used: task_of needs them.
 const TILE_ROWS: u32 = 1u;
 const TILE_COLUMNS: u32 = 4u;
+const BAND: u32 = 1u;
 
 const INVOCATIONS: u32 = 64u;
 

@@ -116,7 +116,7 @@ fn share(group: vec3<u32>, local: u32) {
     if local != 0u {
         return;
     }
-    let task = task_of(group, BAND);
+    let task = task_of(group);
     shared_task.task = task;
     shared_task.first_end = min(task.end, depth_of(0u));
     shared_task.second_end = 0u;

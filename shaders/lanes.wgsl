@@ -136,7 +136,7 @@ fn deliver_eight(task: Task, row: u32, local: u32, column: u32, at: u32, terms: 
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
-    let task = task_of(group, BAND);
+    let task = task_of(group);
     if task.index >= parameters.product.groups {
         return;
     }

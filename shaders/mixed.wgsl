@@ -15,6 +15,7 @@
 // subnormal values: Giesen, "Half to float done quick" (2010).
 // Tests: elements.rs; shaders.rs.
 
+// A struct, so that a component of a word is loaded alike in all forms, by `.x`.
 struct Word {
     x: u32,
 }

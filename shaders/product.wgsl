@@ -119,20 +119,20 @@ struct Task {
     end: u32,
 }
 
-// Tiles are numbered in bands of `band_rows` rows of tiles, column by column within a band, so that those
-// which follow each other share a right operand, and the band's left operands stay in a cache.
-fn task_of(group: vec3<u32>, band_rows: u32) -> Task {
+// Tiles are numbered in bands of BAND rows of tiles, column by column within a band, so that those which
+// follow each other share a right operand, and the band's left operands stay in a cache.
+fn task_of(group: vec3<u32>) -> Task {
     let product = parameters.product;
     let index = group.y * product.groups_wide + group.x;
     let part = index / product.tiles;
     let tile = index - part * product.tiles;
     let tiles_wide = (product.columns + TILE_COLUMNS - 1u) / TILE_COLUMNS;
     let tiles_high = (product.rows + TILE_ROWS - 1u) / TILE_ROWS;
-    let band = tile / (band_rows * tiles_wide);
-    let in_band = tile - band * band_rows * tiles_wide;
-    let height = min(band_rows, tiles_high - band * band_rows);
+    let band = tile / (BAND * tiles_wide);
+    let in_band = tile - band * BAND * tiles_wide;
+    let height = min(BAND, tiles_high - band * BAND);
     let line = in_band / height;
-    let place = vec2<u32>(band * band_rows + in_band - line * height, line);
+    let place = vec2<u32>(band * BAND + in_band - line * height, line);
     let begin = part * product.span;
     return Task(
         index,

@@ -7,12 +7,10 @@
 //
 // Tests: every numeric test, by its odd shapes; shaders.rs.
 
+// A struct, so that a component of a word is loaded alike in all forms, by `.x`.
 struct Word {
     x: f32,
 }
-
-// What a word is made of.
-alias Component = f32;
 
 // f32 values in a word.
 const WIDTH: u32 = 1u;
@@ -25,11 +23,6 @@ fn first(word: Word) -> f32 {
 // The word as a quad.
 fn quad(word: Word) -> vec4<f32> {
     return vec4<f32>(word.x);
-}
-
-// The quad, its first value from a load of its own.
-fn with_first(values: vec4<f32>, first_value: Component) -> vec4<f32> {
-    return vec4<f32>(first_value, values.yzw);
 }
 
 // The quad's leading values as a word.

@@ -52,7 +52,7 @@ fn over_depth_lanes(value: vec4<f32>, column_lane: u32, depth_lane: u32) -> vec4
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
-    let task = task_of(group, BAND);
+    let task = task_of(group);
     if task.index >= parameters.product.groups {
         return;
     }

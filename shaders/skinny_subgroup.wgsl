@@ -42,7 +42,7 @@ fn sum_of(row: Row, first: Block, second: Block) -> vec4<f32> {
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
-    let task = task_of(group, BAND);
+    let task = task_of(group);
     if task.index >= parameters.product.groups {
         return;
     }

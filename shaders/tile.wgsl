@@ -188,7 +188,7 @@ fn reduce(task: Task, lines: Lines, local: u32, which: u32) {
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
-    let task = task_of(group, BAND);
+    let task = task_of(group);
     if task.index >= parameters.product.groups {
         return;
     }

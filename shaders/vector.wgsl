@@ -7,9 +7,6 @@
 
 alias Word = vec4<f32>;
 
-// What a word is made of.
-alias Component = f32;
-
 // f32 values in a word.
 const WIDTH: u32 = 4u;
 
@@ -21,11 +18,6 @@ fn first(word: Word) -> f32 {
 // The word as a quad.
 fn quad(word: Word) -> vec4<f32> {
     return word;
-}
-
-// The quad, its first value from a load of its own.
-fn with_first(values: vec4<f32>, first_value: Component) -> vec4<f32> {
-    return vec4<f32>(first_value, values.yzw);
 }
 
 // The quad as a word.

@@ -415,9 +415,8 @@ impl fmt::Display for Choice {
 /// | GPU | any other | `tile_32` |
 ///
 /// A strategy whose workgroup exceeds the device's limits is passed over for the next, and `lanes_tall` on
-/// DX12. A reduction is
-/// split where the output has too few tiles to keep the device busy: into parts of 512 or more, with
-/// up to 128 workgroups on a GPU and 8 on a CPU driver.
+/// DX12. A reduction is split where the output has too few tiles to keep the device busy: into parts of 512
+/// or more, with up to 128 workgroups on a GPU and 8 on a CPU driver.
 ///
 /// [`StrategyTable::set`] makes exceptions, [`tune`](crate::tune) finds them by measuring, and
 /// [`StrategyTable::force`] takes one choice for everything that it can compute.
