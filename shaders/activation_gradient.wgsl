@@ -6,7 +6,7 @@
 // quad, a workgroup of 256 a run of 256 quads, counted row by row. Each of the matrices may be f16 or
 // bf16 (mixed.wgsl).
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl and activation.wgsl before it.
+// Needs a width's files, matrix.wgsl and activation.wgsl before it.
 // Tests: activation_gradient.rs, elements.rs, layer.rs.
 
 // The elements of each matrix: F32, F16 or BF16.

@@ -7,7 +7,7 @@
 // its own copy, a unit of the state behind the first moments, which its first invocation alone reads and raises. No two
 // invocations touch one copy, so the count needs neither an atomic nor a dispatch of its own.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, value.wgsl, scale.wgsl, parameter_set.wgsl and
+// Needs a width's files, matrix.wgsl, value.wgsl, scale.wgsl, parameter_set.wgsl and
 // adam_rule.wgsl before it.
 // Tests: adam.rs, training.rs, known_answers.rs, mixed_precision.rs.
 

@@ -7,7 +7,7 @@
 // before. See weight_gradient.wgsl for the operands, product.wgsl and the strategies' files for how the
 // product is computed.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, product.wgsl, a strategy's files and
+// Needs a width's files, matrix.wgsl, product.wgsl, a strategy's files and
 // weight_gradient.wgsl before it.
 // Tests: backward.rs, layer.rs, known_answers.rs.
 

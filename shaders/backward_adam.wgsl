@@ -10,7 +10,7 @@
 // moments in unit `index` of the state and of the second moments, and its workgroup's count in unit
 // units + index/256 of the state (parameter_set.wgsl).
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, product.wgsl, a strategy's files,
+// Needs a width's files, matrix.wgsl, product.wgsl, a strategy's files,
 // weight_gradient.wgsl, value.wgsl and adam_rule.wgsl before it.
 // Tests: backward_adam.rs, training.rs.
 

@@ -8,7 +8,7 @@
 // The weight is the first parameter of its set, so the quad that is `index`-th row by row has its
 // velocity in unit `index` of the state (parameter_set.wgsl). Without momentum there is no state.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, product.wgsl, a strategy's files,
+// Needs a width's files, matrix.wgsl, product.wgsl, a strategy's files,
 // weight_gradient.wgsl, value.wgsl and sgd_rule.wgsl before it.
 // Tests: backward_sgd.rs, training.rs.
 

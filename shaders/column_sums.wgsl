@@ -26,7 +26,7 @@
 //
 // Technique: a tree instead of a running sum as in Higham, "The accuracy of floating point
 // summation" (SIAM J. Sci. Comput. 14, 1993).
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl and matrix.wgsl before it.
+// Needs a width's files and matrix.wgsl before it.
 // Tests: column_sums.rs, elements.rs, backward.rs, layer.rs, squared_error.rs, cross_entropy.rs.
 
 // The elements of each matrix: F32, F16 or BF16.

@@ -8,7 +8,7 @@
 // computed, linear.wgsl for the epilogues (forward pass, with or without a loss, or the gradient of
 // the input) and bindings.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl, product.wgsl, a
+// Needs a width's files, matrix.wgsl, activation.wgsl, loss.wgsl, product.wgsl, a
 // strategy's files and linear.wgsl before it.
 // Tests: decode.rs, input_gradient.rs, layer.rs, known_answers.rs.
 

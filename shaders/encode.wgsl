@@ -6,7 +6,7 @@
 // blocks of both are turned. See product.wgsl and the strategies' files for how the product is
 // computed, linear.wgsl for the epilogues (forward pass, or the gradient of the code) and bindings.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl, product.wgsl, a
+// Needs a width's files, matrix.wgsl, activation.wgsl, loss.wgsl, product.wgsl, a
 // strategy's files and linear.wgsl before it.
 // Tests: encode.rs, code_gradient.rs, layer.rs, known_answers.rs.
 

@@ -19,7 +19,7 @@
 // have a view of no rows. The bias is f32; each of the others may be f16 or bf16 (mixed.wgsl), and every
 // sum is f32.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl, scale.wgsl,
+// Needs a width's files, matrix.wgsl, activation.wgsl, loss.wgsl, scale.wgsl,
 // product.wgsl and a strategy's files before it.
 // Tests: encode.rs, decode.rs, training.rs.
 

@@ -16,7 +16,7 @@
 //
 // Source: Micikevicius et al., "Mixed precision training" (ICLR 2018); the rule is that of PyTorch's
 // GradScaler, with bounds.
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl and matrix.wgsl before it.
+// Needs a width's files and matrix.wgsl before it.
 // Tests: loss_scale.rs, mixed_precision.rs.
 
 // The gradients' elements: F32, F16 or BF16.

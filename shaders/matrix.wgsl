@@ -5,7 +5,8 @@
 // gives the four words to touch, clamped to the matrix, so that a quad which hangs over the edge
 // reads a neighbour instead of foreign memory; `inside` says which of the four are real.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl before it.
+// Needs a width's files before it: scalar.wgsl, vector.wgsl, vector_64.wgsl or mixed.wgsl, and what goes with
+// them.
 // Tests: every numeric test, by views with offsets and row strides and shapes around a tile.
 
 // What an operand's elements are, in the constants of that name. Only with mixed.wgsl others than f32.
@@ -14,7 +15,7 @@ const F16: u32 = 1u;
 const BF16: u32 = 2u;
 
 // A matrix in a buffer. `offset` and `row_stride` count words: f32 values (scalar.wgsl) or 16-byte
-// words (vector.wgsl); with mixed.wgsl they count elements. An absent operand has zero rows and zero columns.
+// words (vector.wgsl, vector_64.wgsl); with mixed.wgsl they count elements. An absent operand has zero rows and zero columns.
 struct View {
     offset: u32,
     row_stride: u32,

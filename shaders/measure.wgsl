@@ -14,7 +14,7 @@
 // Prediction, target, `saved` and delta may each be f16 or bf16 (mixed.wgsl); the values and their sums are
 // f32.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, activation.wgsl, loss.wgsl
+// Needs a width's files, matrix.wgsl, activation.wgsl, loss.wgsl
 // and scale.wgsl before it.
 // Tests: squared_error.rs, cross_entropy.rs, elements.rs.
 

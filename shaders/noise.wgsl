@@ -25,7 +25,7 @@
 // Philox; Box and Muller, "A note on the generation of random normal deviates" (Annals of Mathematical
 // Statistics 29, 1958); masking noise: Vincent et al., "Extracting and composing robust features with
 // denoising autoencoders" (ICML 2008).
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl and matrix.wgsl before it.
+// Needs a width's files and matrix.wgsl before it.
 // Tests: noise.rs, elements.rs, autoencoder.rs.
 
 const MASKING: u32 = 0u;

@@ -21,7 +21,7 @@
 // second moment has a buffer of its own, so that neither exceeds a binding before the weight does. What
 // a parameter's last workgroup has left over is never touched.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, value.wgsl and scale.wgsl before it.
+// Needs a width's files, matrix.wgsl, value.wgsl and scale.wgsl before it.
 // Tests: sgd.rs, adam.rs, autoencoder.rs, mixed_precision.rs.
 
 // The gradients' elements: F32, F16 or BF16.

@@ -12,6 +12,9 @@ struct Word {
     x: f32,
 }
 
+// What a word is made of.
+alias Component = f32;
+
 // f32 values in a word.
 const WIDTH: u32 = 1u;
 
@@ -28,4 +31,9 @@ fn quad(word: Word) -> vec4<f32> {
 // The quad's leading values as a word.
 fn word(values: vec4<f32>) -> Word {
     return Word(values.x);
+}
+
+// The quad, its first value from a load of its own.
+fn with_first(values: vec4<f32>, first_value: Component) -> vec4<f32> {
+    return vec4<f32>(first_value, values.yzw);
 }

@@ -3,7 +3,7 @@
 // The formula is in sgd_rule.wgsl; which invocation takes what, and where the velocities lie, in
 // parameter_set.wgsl. Without momentum there is no state.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl, matrix.wgsl, value.wgsl, scale.wgsl, parameter_set.wgsl and
+// Needs a width's files, matrix.wgsl, value.wgsl, scale.wgsl, parameter_set.wgsl and
 // sgd_rule.wgsl before it.
 // Tests: sgd.rs, training.rs, known_answers.rs, mixed_precision.rs.
 

@@ -4,6 +4,7 @@
 // Tests: encode.rs, decode.rs, with every strategy.
 
 const DEPTH_LANES: u32 = 32u;
+const COLUMN_QUADS: u32 = 1u;
 
 struct RowStarts {
     a: vec4<u32>,
@@ -21,7 +22,7 @@ fn row_starts(row: u32) -> RowStarts {
     );
 }
 
-fn add_block(rows: RowStarts, k: u32, right: Block) {
+fn add_block(rows: RowStarts, k: u32, right: Columns) {
     add_rows(0u, rows.a, k, right);
     if SKINNY_ROWS > 4u {
         add_rows(4u, rows.b, k, right);

@@ -1,14 +1,17 @@
-// skinny_lanes.wgsl — put in front of skinny.wgsl: each invocation reduces alone, in up to four rows:
-// drivers that run shaders on the CPU.
+// skinny_lanes.wgsl — put in front of skinny.wgsl: each invocation reduces alone, and owns two quads of
+// columns in up to four rows: drivers that run shaders on the CPU.
+//
+// Of an operand that is contiguous along k the eight invocations read 64 rows, each from left to right.
 //
 // Tests: encode.rs, decode.rs, with every strategy.
 
 const DEPTH_LANES: u32 = 1u;
+const COLUMN_QUADS: u32 = 2u;
 
 fn row_starts(row: u32) -> vec4<u32> {
     return left_line(row).at;
 }
 
-fn add_block(rows: vec4<u32>, k: u32, right: Block) {
+fn add_block(rows: vec4<u32>, k: u32, right: Columns) {
     add_rows(0u, rows, k, right);
 }

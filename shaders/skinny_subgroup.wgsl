@@ -2,10 +2,10 @@
 // its columns, on drivers that run shaders on the CPU.
 //
 // Processors like to read on and on. A workgroup is one subgroup of eight, and its part of the
-// reduction 32 rows of the right operand, four to each lane, read from left to right: 32 streams, as
+// reduction 64 rows of the right operand, eight to each lane, read from left to right: 64 streams, as
 // skinny_lanes.wgsl has when it reads rows of an operand that is contiguous along k. At every quad of
 // columns the lanes' sums over their rows are added up, and lane i delivers row i of up to four. The
-// parts are added by combine.wgsl; a reduction of up to 32 is a single part, but goes the same way.
+// parts are added by combine.wgsl; a reduction of up to 64 is a single part, but goes the same way.
 //
 // Needs product.wgsl, and subgroups of exactly eight invocations.
 // Tests: decode.rs, with every strategy.

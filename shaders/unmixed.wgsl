@@ -1,18 +1,9 @@
-// unmixed.wgsl — put in front, after scalar.wgsl or vector.wgsl: every element is f32.
+// unmixed.wgsl — put in front, after scalar.wgsl, vector.wgsl or vector_64.wgsl: every element is f32.
 //
-// What those two have alike, where mixed.wgsl has its own, and stand-ins for what it has for 16-bit elements,
-// in branches on constants that are never taken.
+// Stand-ins for what mixed.wgsl has for 16-bit elements, in branches on constants that are never taken.
 //
-// Needs scalar.wgsl or vector.wgsl before it.
+// Needs scalar.wgsl, vector.wgsl or vector_64.wgsl before it.
 // Tests: every numeric test; shaders.rs.
-
-// What a word is made of.
-alias Component = f32;
-
-// The quad, its first value from a load of its own.
-fn with_first(values: vec4<f32>, first_value: Component) -> vec4<f32> {
-    return vec4<f32>(first_value, values.yzw);
-}
 
 struct Pair {
     low: Word,

@@ -7,7 +7,7 @@
 //
 // The kernel declares the binding, `value`.
 //
-// Needs scalar.wgsl, vector.wgsl or mixed.wgsl and matrix.wgsl before it.
+// Needs a width's files and matrix.wgsl before it.
 // Source of master weights: Micikevicius et al., "Mixed precision training" (ICLR 2018).
 // Tests: mixed_precision.rs for the copy; for the value sgd.rs, adam.rs, backward_sgd.rs, backward_adam.rs.
 

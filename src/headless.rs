@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 pub struct Gpu {
     /// Where the device came from.
     pub adapter: wgpu::Adapter,
-    /// The device, with all limits that the adapter has, and subgroups where it has them.
+    /// The device, with all limits that the adapter has, and subgroups and 64-bit integers where it has
+    /// them.
     pub device: wgpu::Device,
     /// Its queue.
     pub queue: wgpu::Queue,
@@ -43,7 +44,8 @@ impl Gpu {
     pub async fn from_adapter(adapter: wgpu::Adapter) -> Result<Self> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("tied-linear"),
-            required_features: adapter.features() & wgpu::Features::SUBGROUP,
+            required_features: adapter.features()
+                & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64),
             required_limits: adapter.limits(),
             ..Default::default()
         };

@@ -27,6 +27,7 @@ macro_rules! sources {
 sources! {
     SCALAR = "scalar.wgsl";
     VECTOR = "vector.wgsl";
+    VECTOR_64 = "vector_64.wgsl";
     MIXED = "mixed.wgsl";
     UNMIXED = "unmixed.wgsl";
     MATRIX = "matrix.wgsl";
@@ -78,6 +79,9 @@ pub enum Width {
     Scalar,
     /// Four f32 at a time: offset, row stride and columns of every matrix are multiples of four.
     Vector,
+    /// The same as two 64-bit integers, which hold two f32 each: CPU drivers with
+    /// [`wgpu::Features::SHADER_INT64`].
+    Vector64,
     /// One element at a time, of a type that is each matrix's own: f32, f16 or bf16. Offset and row
     /// stride of a 16-bit matrix are even.
     Mixed,
@@ -85,13 +89,13 @@ pub enum Width {
 
 impl Width {
     /// All.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Vector, Self::Mixed];
+    pub const ALL: [Self; 4] = [Self::Scalar, Self::Vector, Self::Vector64, Self::Mixed];
 
     /// Elements that a place in a matrix stands for.
     pub const fn elements(self) -> u32 {
         match self {
             Self::Scalar | Self::Mixed => 1,
-            Self::Vector => 4,
+            Self::Vector | Self::Vector64 => 4,
         }
     }
 
@@ -99,6 +103,7 @@ impl Width {
         match self {
             Self::Scalar => &[SCALAR, UNMIXED],
             Self::Vector => &[VECTOR, UNMIXED],
+            Self::Vector64 => &[VECTOR_64, UNMIXED],
             Self::Mixed => &[MIXED],
         }
     }
@@ -241,7 +246,8 @@ pub(crate) use elements;
 impl Shader {
     /// The widths that the kernel can have.
     pub fn widths(&self) -> &'static [Width] {
-        if self.elements.is_empty() { &[Width::Scalar, Width::Vector] } else { &Width::ALL }
+        const UNMIXED: [Width; 3] = [Width::Scalar, Width::Vector, Width::Vector64];
+        if self.elements.is_empty() { &UNMIXED } else { &Width::ALL }
     }
 
     /// Whether the kernel updates the matrix at this binding together with its working copy.

@@ -296,6 +296,24 @@ fn the_default_limits_of_webgpu_and_no_features_suffice() {
 }
 
 #[test]
+fn long_integers_are_used_by_vulkan_on_the_cpu_where_the_host_has_enabled_them() {
+    once_per_adapter(|rig| {
+        let info = rig.gpu.adapter.get_info();
+        let is_for_them = info.device_type == wgpu::DeviceType::Cpu
+            && info.backend == wgpu::Backend::Vulkan
+            && rig.gpu.adapter.features().contains(wgpu::Features::SHADER_INT64);
+        let limits = rig.gpu.adapter.limits();
+        let with = |features| rig.with_device(features, limits.clone()).kernels.reads_in_64_bits();
+        let all = rig.gpu.adapter.features() & wgpu::Features::SHADER_INT64;
+        assert_eq!(with(all), is_for_them, "{}", rig.name);
+        assert!(!with(wgpu::Features::empty()), "{}", rig.name);
+        if !is_for_them {
+            println!("NOT RUN: never used on {}", rig.name);
+        }
+    });
+}
+
+#[test]
 fn lower_limits_are_an_error_where_a_kernel_needs_more_and_none_elsewhere() {
     once_per_adapter(|rig| {
         let limits = wgpu::Limits::downlevel_defaults();

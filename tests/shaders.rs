@@ -59,22 +59,30 @@ fn parsed(shader: &'static Shader, form: &'static Form, width: Width) -> Parsed 
     let source = shader.source(width, form);
     let module = naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
-    let info = validator(form)
+    let info = validator(form, width)
         .validate(&module)
         .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
     Parsed { shader, form, width, name, module, info }
 }
 
-/// A validator for a device without any optional feature but those that a form asks for.
-fn validator(form: &Form) -> Validator {
+/// A validator for a device without any optional feature but those that a form and a width ask for.
+fn validator(form: &Form, width: Width) -> Validator {
     let capabilities = [
         (wgpu::Features::SUBGROUP, Capabilities::SUBGROUP),
         (wgpu::Features::SHADER_F16, Capabilities::SHADER_FLOAT16),
         (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, Capabilities::COOPERATIVE_MATRIX),
     ];
     let needed = capabilities.into_iter().filter(|(feature, _)| form.features.contains(*feature));
-    let needed = needed.map(|(_, capability)| capability).collect();
-    Validator::new(ValidationFlags::all(), needed)
+    let needed: Capabilities = needed.map(|(_, capability)| capability).collect();
+    Validator::new(ValidationFlags::all(), needed | capabilities_of(width))
+}
+
+/// What a width asks of a device.
+fn capabilities_of(width: Width) -> Capabilities {
+    match width {
+        Width::Vector64 => Capabilities::SHADER_INT64,
+        Width::Scalar | Width::Vector | Width::Mixed => Capabilities::empty(),
+    }
 }
 
 /// Whether a form is written in naga's own extension of WGSL, for which it writes no HLSL.
@@ -130,7 +138,7 @@ impl Parsed {
         let (module, _) = process_overrides(&self.module, &self.info, entry, &constants)
             .unwrap_or_else(|error| panic!("{} {values:?}: {error}", self.name));
         let module = module.into_owned();
-        let info = validator(self.form)
+        let info = validator(self.form, self.width)
             .validate_resolved_overrides(&module)
             .unwrap_or_else(|error| panic!("{} {values:?}: {error:?}", self.name));
         (module, info)
@@ -187,7 +195,7 @@ fn a_form_has_the_name_of_its_first_file_or_none_where_it_is_the_only_one() {
 fn forms_need_subgroups_of_eight_where_they_say_so_and_nothing_else() {
     let mut with_subgroups = BTreeSet::new();
     for parsed in every_shader() {
-        let mut bare = Validator::new(ValidationFlags::all(), Capabilities::empty());
+        let mut bare = Validator::new(ValidationFlags::all(), capabilities_of(parsed.width));
         let is_plain = bare.validate(&parsed.module).is_ok();
         assert_eq!(is_plain, parsed.form.subgroup_size.is_none(), "{}", parsed.name);
         if is_cooperative(parsed.form) {
@@ -307,10 +315,11 @@ fn strides(parsed: &Parsed) -> Vec<u32> {
 }
 
 #[test]
-fn matrices_are_bound_in_words_and_plain_values_alike_in_both_widths() {
+fn matrices_are_bound_in_words_and_plain_values_alike_in_all_widths() {
     for (shader, form) in every_form() {
-        let [scalar, vector] =
-            [Width::Scalar, Width::Vector].map(|width| strides(&parsed(shader, form, width)));
+        let [scalar, vector, vector_64] = [Width::Scalar, Width::Vector, Width::Vector64]
+            .map(|width| strides(&parsed(shader, form, width)));
+        assert_eq!(vector_64, vector, "{}", shader.name);
         if shader.widths().contains(&Width::Mixed) {
             // Two elements of 16 bits to four bytes.
             assert_eq!(strides(&parsed(shader, form, Width::Mixed)), scalar, "{}", shader.name);
@@ -753,8 +762,12 @@ fn with_elements<'a>(
 fn translate(parsed: &Parsed, values: &[(&str, f64)]) {
     let (module, info) = parsed.specialised(values);
     let subgroups = parsed.form.subgroup_size.is_some();
+    // On Vulkan alone.
+    let is_long = parsed.width == Width::Vector64;
     let languages = Language::ALL.iter().filter(|one| {
-        (!subgroups || one.has_subgroups()) && !(is_cooperative(parsed.form) && one.is_hlsl())
+        (!is_long || matches!(one, Language::Spirv))
+            && (!subgroups || one.has_subgroups())
+            && !(is_cooperative(parsed.form) && one.is_hlsl())
     });
     let default = |name: &str| {
         let mut overrides = parsed.shader.overrides_in(parsed.form);
@@ -890,7 +903,9 @@ fn tint_agrees() {
         return;
     };
     for (shader, form) in every_form().filter(|(_, form)| !is_cooperative(form)) {
-        for &width in shader.widths() {
+        // WGSL itself has no 64-bit integers.
+        let widths = shader.widths().iter().filter(|width| **width != Width::Vector64);
+        for &width in widths {
             let name = format!("{}_{}_{width:?}", shader.name, form.name);
             // naga knows no such line, tint no subgroups without it.
             let enable = if form.subgroup_size.is_some() { ENABLE_SUBGROUPS } else { "" };
@@ -958,7 +973,7 @@ fn every_header_starts_with_its_file_name_and_names_tests_that_exist() {
 
 /// Files of which one will do where a header names them.
 const ALTERNATIVES: &[&[&str]] = &[
-    &["scalar.wgsl", "vector.wgsl", "mixed.wgsl"],
+    &["scalar.wgsl", "vector.wgsl", "vector_64.wgsl", "mixed.wgsl"],
     &["tile_32.wgsl", "tile_64.wgsl", "tile_128.wgsl"],
     &["lanes_subgroup.wgsl", "lanes_tall.wgsl", "lanes_alone.wgsl"],
     &["lanes_rows.wgsl", "lanes_alone.wgsl"],

@@ -229,9 +229,9 @@ fn the_rules_for_cpu_drivers() {
                 expect_rules(&table, pattern, &rules);
             }
             let rules = [
-                ([1, 32, 4096], SkinnyLanes, 8),
-                ([4, 64, 4096], SkinnyLanes, 4),
-                ([4, 257, 4096], SkinnyLanes, 1),
+                ([1, 64, 4096], SkinnyLanes, 8),
+                ([4, 128, 4096], SkinnyLanes, 4),
+                ([4, 513, 4096], SkinnyLanes, 1),
             ];
             expect_rules(&table, Pattern::Encode, &rules);
         }

@@ -39,7 +39,9 @@ impl Rig {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("benchmark"),
             required_features: adapter.features()
-                & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY),
+                & (wgpu::Features::SUBGROUP
+                    | wgpu::Features::SHADER_INT64
+                    | wgpu::Features::TIMESTAMP_QUERY),
             required_limits: adapter.limits(),
             ..Default::default()
         };

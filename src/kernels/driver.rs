@@ -12,3 +12,12 @@ pub(super) fn is_old_llvmpipe(info: &wgpu::AdapterInfo) -> bool {
 pub(super) fn most_iterations(info: &wgpu::AdapterInfo) -> u64 {
     if is_old_llvmpipe(info) { 65_535 } else { u64::MAX }
 }
+
+/// Whether 16-byte words are better read as two 64-bit integers: by drivers for Vulkan that run shaders on
+/// the CPU. (Those for DX12 may have compilers without such integers.)
+pub(super) fn reads_in_64_bits(device: &wgpu::Device) -> bool {
+    let info = device.adapter_info();
+    device.features().contains(wgpu::Features::SHADER_INT64)
+        && info.device_type == wgpu::DeviceType::Cpu
+        && info.backend == wgpu::Backend::Vulkan
+}

@@ -180,8 +180,8 @@ pub enum Strategy {
     SkinnyGroup,
     /// The same without barriers: CPU drivers.
     SkinnyLanes,
-    /// Up to four rows, the weight read in 32 streams from left to right: decode on CPU drivers. Needs
-    /// [`wgpu::Features::SUBGROUP`]. The reduction is always split, into parts of 32.
+    /// Up to four rows, the weight read in 64 streams from left to right: decode on CPU drivers. Needs
+    /// [`wgpu::Features::SUBGROUP`]. The reduction is always split, into parts of 64.
     SkinnySubgroup,
     /// Tiles of 64×64 by cooperative matrices (tensor cores): operands rounded to f16, sums in f32. Never
     /// chosen by a rule or by [`tune`](crate::tune), since it is less exact. Needs
@@ -271,7 +271,7 @@ impl Strategy {
             Self::Tile128 => [128, 128],
             Self::SkinnyGroup => [skinny_rows(rows, GROUP_ROWS), 32],
             Self::SkinnySubgroup => [skinny_rows(rows, FEW_ROWS), 512],
-            Self::SkinnyLanes => [skinny_rows(rows, FEW_ROWS), 32],
+            Self::SkinnyLanes => [skinny_rows(rows, FEW_ROWS), 64],
         }
     }
 

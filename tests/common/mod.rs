@@ -34,7 +34,8 @@ pub struct Rig {
     pub kernels: Kernels,
 }
 
-/// Runs `test` on every adapter that wgpu finds, with the shaders' runtime checks on and off.
+/// Runs `test` on every adapter that wgpu finds, with the shaders' runtime checks on, and with the checks off
+/// on a device without 64-bit integers.
 ///
 /// WGPU_BACKEND and WGPU_ADAPTER_NAME narrow the adapters. No adapter at all is a failure, unless
 /// TIED_LINEAR_NO_ADAPTER=allow says that it may be. TIED_LINEAR_STRATEGY forces a strategy, such as
@@ -86,16 +87,17 @@ fn rigs_of(adapter: wgpu::Adapter) -> Vec<Rig> {
         return Vec::new();
     }
     let forced = forced.map(|choice| format!(", {choice}")).unwrap_or_default();
-    let rig = |checks: bool| {
-        let options = KernelOptions::default().with_runtime_checks(checks);
-        let state = if checks { "on" } else { "off" };
-        Rig {
-            name: format!("{}, checks {state}{forced}", gpu.describe()),
-            gpu: gpu.clone(),
-            kernels: kernels(&gpu.device, &options).expect("kernels"),
-        }
+    let rig = |state: &str, gpu: Gpu, options: KernelOptions| Rig {
+        name: format!("{}, {state}{forced}", gpu.describe()),
+        kernels: kernels(&gpu.device, &options).expect("kernels"),
+        gpu,
     };
-    vec![rig(true), rig(false)]
+    let checked = rig("checks on", gpu, KernelOptions::default());
+    let features = checked.gpu.device.features() - wgpu::Features::SHADER_INT64;
+    let short = checked.with_device(features, checked.gpu.adapter.limits()).gpu;
+    let unchecked = KernelOptions::default().with_runtime_checks(false);
+    let unchecked = rig("checks off, no 64-bit integers", short, unchecked);
+    vec![checked, unchecked]
 }
 
 /// Kernels with these options and the table of strategies for their device: the rules, or what

@@ -28,7 +28,7 @@ pub const SHARES: &[Share] = &[
     Share { strategy: "lanes_tall", rows: &[64], columns: 32, step: 4 },
     Share { strategy: "lanes_alone", rows: &[16], columns: 32, step: 4 },
     Share { strategy: "skinny_group", rows: &[1, 4, 16], columns: 32, step: 128 },
-    Share { strategy: "skinny_lanes", rows: &[1, 4], columns: 32, step: 4 },
+    Share { strategy: "skinny_lanes", rows: &[1, 4], columns: 64, step: 4 },
     Share { strategy: "skinny_subgroup", rows: &[1, 4], columns: 512, step: 64 },
     Share { strategy: "cooperative", rows: &[64], columns: 64, step: 16 },
 ];

@@ -3,7 +3,7 @@
 use naga::back::{hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::ModuleInfo;
-use naga::{AddressSpace, Module, ResourceBinding, ShaderStage, StorageAccess};
+use naga::{AddressSpace, Module, ResourceBinding, Scalar, ShaderStage, StorageAccess};
 
 /// What a backend of wgpu hands to the driver.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +110,10 @@ fn to_spirv(
     ];
     let uses_f16 = module.types.iter().any(|(_, ty)| ty.inner.scalar_width() == Some(2));
     let cooperative = cooperative.into_iter().filter(|_| uses_f16);
-    let capabilities = std::iter::once(spv::Capability::Shader).chain(shuffle).chain(cooperative);
+    let uses_u64 = module.types.iter().any(|(_, ty)| ty.inner.scalar() == Some(Scalar::U64));
+    let long = uses_u64.then_some(spv::Capability::Int64);
+    let capabilities = std::iter::once(spv::Capability::Shader);
+    let capabilities = capabilities.chain(shuffle).chain(long).chain(cooperative);
     let options = spv::Options {
         lang_version: (1, 3),
         flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
