@@ -120,7 +120,8 @@ struct Task {
 }
 
 // Tiles are numbered in bands of BAND rows of tiles, column by column within a band, so that those which
-// follow each other share a right operand, and the band's left operands stay in a cache.
+// follow each other share a right operand, and the band's left operands stay in a cache. Every other band
+// goes backwards: it begins with the right operands that the one before has read last.
 fn task_of(group: vec3<u32>) -> Task {
     let product = parameters.product;
     let index = group.y * product.groups_wide + group.x;
@@ -132,7 +133,8 @@ fn task_of(group: vec3<u32>) -> Task {
     let in_band = tile - band * BAND * tiles_wide;
     let height = min(BAND, tiles_high - band * BAND);
     let line = in_band / height;
-    let place = vec2<u32>(band * BAND + in_band - line * height, line);
+    let column = select(line, tiles_wide - 1u - line, (band & 1u) != 0u);
+    let place = vec2<u32>(band * BAND + in_band - line * height, column);
     let begin = part * product.span;
     return Task(
         index,

@@ -20,6 +20,11 @@ pub fn adapter(style: Style, rig: &Rig, settings: Settings, is_quick: bool) {
     let info = rig.gpu.adapter.get_info();
     style.fact("adapter", &[format!("{} ({})", info.name, info.backend)]);
     style.fact("driver", &[rig.driver()]);
+    if info.device_type == wgpu::DeviceType::Cpu {
+        style.fact("processor", &[processor()]);
+    }
+    let words = if rig.kernels.reads_in_64_bits() { "two 64-bit integers" } else { "four f32" };
+    style.fact("loads", &[format!("16 bytes as {words}, where shapes allow")]);
     let checks = if settings.runtime_checks { "on" } else { "off" };
     style.fact("checks", &[format!("{checks}, in the shaders")]);
     let strategy = match settings.forced {
@@ -30,6 +35,20 @@ pub fn adapter(style: Style, rig: &Rig, settings: Settings, is_quick: bool) {
     if is_quick {
         style.fact("quick", &["few repetitions, so less sure".into()]);
     }
+}
+
+/// What a driver that runs shaders on this processor has.
+fn processor() -> String {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    let vectors = match (is_x86_feature_detected!("avx512f"), is_x86_feature_detected!("avx2")) {
+        (true, _) => "AVX-512",
+        (false, true) => "AVX2, no AVX-512",
+        (false, false) => "no AVX2",
+    };
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+    let vectors = std::env::consts::ARCH;
+    format!("{threads} threads, {vectors}")
 }
 
 /// How long it takes to get going.
