@@ -15,7 +15,8 @@ const F16: u32 = 1u;
 const BF16: u32 = 2u;
 
 // A matrix in a buffer. `offset` and `row_stride` count words: f32 values (scalar.wgsl) or 16-byte
-// words (vector.wgsl, vector_64.wgsl); with mixed.wgsl they count elements. An absent operand has zero rows and zero columns.
+// words (vector.wgsl, vector_64.wgsl); with mixed.wgsl they count elements. An absent operand has zero
+// rows and zero columns.
 struct View {
     offset: u32,
     row_stride: u32,

@@ -1,7 +1,7 @@
 // mixed.wgsl — put in front: matrices whose elements are f32, f16 or bf16, each operand's chosen by a
 // constant of its own.
 //
-// The third of scalar.wgsl and vector.wgsl, for dispatches with a 16-bit operand. Every matrix is bound
+// The width for dispatches with a 16-bit operand. Every matrix is bound
 // as u32: an f32 has one, two 16-bit values share one, the first in the low half. Views count elements,
 // so places are those of scalar.wgsl; offset and row stride of a 16-bit matrix are even, so a quad is
 // two whole u32, at at.x / 2 and at.z / 2, and only a row's last element can share one with what is not
@@ -15,7 +15,7 @@
 // subnormal values: Giesen, "Half to float done quick" (2010).
 // Tests: elements.rs; shaders.rs.
 
-// A struct, so that a component of a word is loaded alike in all forms, by `.x`.
+// A struct, so that a component of a word is loaded alike in all widths, by `.x`.
 struct Word {
     x: u32,
 }

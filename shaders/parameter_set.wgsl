@@ -8,8 +8,8 @@
 //
 // Three values, three gradients and one or two buffers of state are up to eight storage buffers; WebGPU
 // promises eight.
-// Parameter 0 alone is bound in words and decides between scalar.wgsl and vector.wgsl, the others are
-// bound as single values in both: an odd bias leaves the weight its 16-byte words. It alone may have a
+// Parameter 0 alone is bound in words and decides whether they have 16 bytes (vector.wgsl), the others are
+// bound as single values always: an odd bias leaves the weight its 16-byte words. It alone may have a
 // working copy (value.wgsl). A gradient may be f16 or bf16 (mixed.wgsl); the values are f32.
 //
 // Every gradient is that of a loss times a scale, which is taken out again here; where the scale's kernel

@@ -133,8 +133,8 @@ fn task_of(group: vec3<u32>) -> Task {
     let in_band = tile - band * BAND * tiles_wide;
     let height = min(BAND, tiles_high - band * BAND);
     let line = in_band / height;
-    let column = select(line, tiles_wide - 1u - line, (band & 1u) != 0u);
-    let place = vec2<u32>(band * BAND + in_band - line * height, column);
+    let tile_column = select(line, tiles_wide - 1u - line, (band & 1u) != 0u);
+    let place = vec2<u32>(band * BAND + in_band - line * height, tile_column);
     let begin = part * product.span;
     return Task(
         index,

@@ -1,19 +1,16 @@
 // scalar.wgsl — put in front: matrices are read and written one f32 at a time.
 //
-// This is the form for any shape, offset and row stride. Its twin, vector.wgsl, moves four f32 at
-// once where offset, row stride and columns of every matrix of a dispatch are multiples of four; the
-// third, mixed.wgsl, takes matrices of 16-bit elements.
+// This is the width for any shape, offset and row stride. Another, vector.wgsl, moves four f32 at once where
+// offset, row stride and columns of every matrix of a dispatch are multiples of four, vector_64.wgsl the same
+// as two 64-bit integers, and mixed.wgsl takes matrices of 16-bit elements.
 // A kernel is written once, in quads (four neighbouring columns); only these few lines differ.
 //
 // Tests: every numeric test, by its odd shapes; shaders.rs.
 
-// A struct, so that a component of a word is loaded alike in all forms, by `.x`.
+// A struct, so that a component of a word is loaded alike in all widths, by `.x`.
 struct Word {
     x: f32,
 }
-
-// What a word is made of.
-alias Component = f32;
 
 // f32 values in a word.
 const WIDTH: u32 = 1u;
@@ -31,9 +28,4 @@ fn quad(word: Word) -> vec4<f32> {
 // The quad's leading values as a word.
 fn word(values: vec4<f32>) -> Word {
     return Word(values.x);
-}
-
-// The quad, its first value from a load of its own.
-fn with_first(values: vec4<f32>, first_value: Component) -> vec4<f32> {
-    return vec4<f32>(first_value, values.yzw);
 }

@@ -1,7 +1,7 @@
 // skinny.wgsl — put in front: products with few rows, bound by reading the right operand once.
 //
-// A workgroup computes up to 16 rows (SKINNY_ROWS) of 32 columns, or 64. An invocation owns four of each
-// 32 columns, in all rows, and of every DEPTH_LANES blocks of four k one: it reads each right block
+// A workgroup computes up to 16 rows (SKINNY_ROWS) of 32·COLUMN_QUADS columns. An invocation owns four of
+// each 32 columns, in all rows, and of every DEPTH_LANES blocks of four k one: it reads each right block
 // once, and each row's quad from the cache. Neighbouring invocations run along the direction in which
 // the right operand is contiguous. With several depth lanes their sums are added at the end, row by
 // row, in a tree of fixed shape in workgroup memory; with one there is no workgroup memory and no
@@ -20,38 +20,31 @@ const NEAR_COLUMNS: u32 = 4u * COLUMN_LANES;
 const TILE_COLUMNS: u32 = COLUMN_QUADS * NEAR_COLUMNS;
 const BAND: u32 = 8u;
 
-// Of the near columns, and from FAR on of the far ones.
-var<private> sums: array<vec4<f32>, 16>;
-
+// Where the sums of the far columns begin, behind those of up to eight rows of near ones.
 const FAR: u32 = 8u;
+
+var<private> sums: array<vec4<f32>, 16>;
 
 var<workgroup> partial: array<vec4<f32>, INVOCATIONS>;
 
-// What a block of four k meets: the right operand's near columns, and the far ones where there are any.
-struct Columns {
+// What of the right operand four k meet: the lane's quad of near columns, and of far ones where there are any.
+struct RightBlocks {
     near: Block,
     far: Block,
 }
 
+fn right_at(line: Line, k: u32) -> Block {
+    return right_block(right_quads(line, k, 0u, 0u), k, 0u, 0u);
+}
+
 // Four rows, or one: `starts` are those of left's rows.
-fn add_rows(at: u32, starts: vec4<u32>, k: u32, right: Columns) {
+fn add_rows(at: u32, starts: vec4<u32>, k: u32, right: RightBlocks) {
     add_row(at, left_quad(starts.x, k), right);
     if SKINNY_ROWS > 1u {
         add_row(at + 1u, left_quad(starts.y, k), right);
         add_row(at + 2u, left_quad(starts.z, k), right);
         add_row(at + 3u, left_quad(starts.w, k), right);
     }
-}
-
-fn add_row(at: u32, row: vec4<f32>, right: Columns) {
-    sums[at] = added(sums[at], row, right.near);
-    if COLUMN_QUADS > 1u {
-        sums[at + FAR] = added(sums[at + FAR], row, right.far);
-    }
-}
-
-fn right_at(columns: Line, k: u32) -> Block {
-    return right_block(right_quads(columns, k, 0u, 0u), k, 0u, 0u);
 }
 
 // The sum over the depth lanes, to the first of them.
@@ -87,21 +80,27 @@ fn multiply(group: vec3<u32>, local: u32) {
     let end = min(task.end, depth_of(0u));
     for (var k = task.begin; k < end; k += 4u * DEPTH_LANES) {
         let at = k + 4u * depth_lane;
-        var right = Columns(right_at(near, at), Block());
-        if COLUMN_QUADS > 1u {
+        var right = RightBlocks(right_at(near, at), Block());
+        if COLUMN_QUADS > 1u && far_column < task.columns {
             right.far = right_at(far, at);
         }
         add_block(rows, at, right);
     }
     let terms = terms_of(column);
-    let far_terms = terms_of(far_column);
+    var far_terms = terms;
+    if COLUMN_QUADS > 1u {
+        far_terms = terms_of(far_column);
+    }
     // Row by row, the sums moving up, so that every index is a constant.
     for (var i = 0u; i < SKINNY_ROWS; i++) {
         let sum = over_depth_lanes(sums[0], column_lane, depth_lane);
         if depth_lane == 0u {
             deliver(task, task.row + i, column, sum, terms);
-            if COLUMN_QUADS > 1u {
-                deliver(task, task.row + i, far_column, sums[FAR], far_terms);
+        }
+        if COLUMN_QUADS > 1u {
+            let far_sum = over_depth_lanes(sums[FAR], column_lane, depth_lane);
+            if depth_lane == 0u {
+                deliver(task, task.row + i, far_column, far_sum, far_terms);
             }
         }
         sums[0] = sums[1];

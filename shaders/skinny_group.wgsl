@@ -22,7 +22,11 @@ fn row_starts(row: u32) -> RowStarts {
     );
 }
 
-fn add_block(rows: RowStarts, k: u32, right: Columns) {
+fn add_row(at: u32, row: vec4<f32>, right: RightBlocks) {
+    sums[at] = added(sums[at], row, right.near);
+}
+
+fn add_block(rows: RowStarts, k: u32, right: RightBlocks) {
     add_rows(0u, rows.a, k, right);
     if SKINNY_ROWS > 4u {
         add_rows(4u, rows.b, k, right);

@@ -1,14 +1,11 @@
 // vector.wgsl — put in front: matrices are read and written in 16-byte words.
 //
-// The form for matrices whose offset, row stride and columns are multiples of four; scalar.wgsl takes all
+// The width for f32 matrices whose offset, row stride and columns are multiples of four; scalar.wgsl takes
 // others. A CPU driver may get vector_64.wgsl instead.
 //
 // Tests: every numeric test, by its shapes that are multiples of four; shaders.rs.
 
 alias Word = vec4<f32>;
-
-// What a word is made of.
-alias Component = f32;
 
 // f32 values in a word.
 const WIDTH: u32 = 4u;
@@ -26,9 +23,4 @@ fn quad(word: Word) -> vec4<f32> {
 // The quad as a word.
 fn word(values: vec4<f32>) -> Word {
     return values;
-}
-
-// The quad, its first value from a load of its own.
-fn with_first(values: vec4<f32>, first_value: Component) -> vec4<f32> {
-    return vec4<f32>(first_value, values.yzw);
 }

@@ -7,8 +7,7 @@ use crate::error::{Error, Result};
 pub struct Gpu {
     /// Where the device came from.
     pub adapter: wgpu::Adapter,
-    /// The device, with all limits that the adapter has, and subgroups and 64-bit integers where it has
-    /// them.
+    /// The device, with all limits that the adapter has, and its [`features`].
     pub device: wgpu::Device,
     /// Its queue.
     pub queue: wgpu::Queue,
@@ -44,8 +43,7 @@ impl Gpu {
     pub async fn from_adapter(adapter: wgpu::Adapter) -> Result<Self> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("tied-linear"),
-            required_features: adapter.features()
-                & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64),
+            required_features: features(&adapter),
             required_limits: adapter.limits(),
             ..Default::default()
         };
@@ -61,6 +59,11 @@ impl Gpu {
     pub fn describe(&self) -> String {
         describe(&self.adapter)
     }
+}
+
+/// Those of an adapter's features that make the kernels faster.
+pub fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64)
 }
 
 /// Backend, name and driver of an adapter in one line.

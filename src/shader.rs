@@ -28,6 +28,7 @@ sources! {
     SCALAR = "scalar.wgsl";
     VECTOR = "vector.wgsl";
     VECTOR_64 = "vector_64.wgsl";
+    COMPONENT = "component.wgsl";
     MIXED = "mixed.wgsl";
     UNMIXED = "unmixed.wgsl";
     MATRIX = "matrix.wgsl";
@@ -79,8 +80,8 @@ pub enum Width {
     Scalar,
     /// Four f32 at a time: offset, row stride and columns of every matrix are multiples of four.
     Vector,
-    /// The same as two 64-bit integers, which hold two f32 each: CPU drivers with
-    /// [`wgpu::Features::SHADER_INT64`].
+    /// The same as two 64-bit integers, which hold two f32 each: Vulkan drivers that run shaders on the CPU,
+    /// with [`wgpu::Features::SHADER_INT64`].
     Vector64,
     /// One element at a time, of a type that is each matrix's own: f32, f16 or bf16. Offset and row
     /// stride of a 16-bit matrix are even.
@@ -101,8 +102,8 @@ impl Width {
 
     const fn sources(self) -> &'static [Source] {
         match self {
-            Self::Scalar => &[SCALAR, UNMIXED],
-            Self::Vector => &[VECTOR, UNMIXED],
+            Self::Scalar => &[SCALAR, COMPONENT, UNMIXED],
+            Self::Vector => &[VECTOR, COMPONENT, UNMIXED],
             Self::Vector64 => &[VECTOR_64, UNMIXED],
             Self::Mixed => &[MIXED],
         }
@@ -246,8 +247,8 @@ pub(crate) use elements;
 impl Shader {
     /// The widths that the kernel can have.
     pub fn widths(&self) -> &'static [Width] {
-        const UNMIXED: [Width; 3] = [Width::Scalar, Width::Vector, Width::Vector64];
-        if self.elements.is_empty() { &UNMIXED } else { &Width::ALL }
+        const OF_F32: [Width; 3] = [Width::Scalar, Width::Vector, Width::Vector64];
+        if self.elements.is_empty() { &OF_F32 } else { &Width::ALL }
     }
 
     /// Whether the kernel updates the matrix at this binding together with its working copy.

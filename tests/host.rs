@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 
-use common::calls::{CALLS, Call, Operands, Role, SMALL};
+use common::calls::{CALLS, Call, Operands, Role, SMALL, Sizes};
 use common::reference::tolerance;
 use common::{
     Place, Rig, USAGES, buffer, expect_close, on_every_adapter, once_per_adapter, random,
@@ -295,20 +295,40 @@ fn the_default_limits_of_webgpu_and_no_features_suffice() {
     });
 }
 
+/// Kernels that read 16-byte words as 64-bit integers make the same bits as those that do not, with the runtime
+/// checks and without; and they are made where the host has enabled such integers, and nowhere else.
 #[test]
-fn long_integers_are_used_by_vulkan_on_the_cpu_where_the_host_has_enabled_them() {
+fn sixty_four_bit_integers_are_used_where_they_may_be_and_change_no_bit() {
+    const IN_WORDS: Sizes = Sizes { batch: 68, inputs: 36, hidden: 12 };
     once_per_adapter(|rig| {
         let info = rig.gpu.adapter.get_info();
-        let is_for_them = info.device_type == wgpu::DeviceType::Cpu
+        let may_be = info.device_type == wgpu::DeviceType::Cpu
             && info.backend == wgpu::Backend::Vulkan
             && rig.gpu.adapter.features().contains(wgpu::Features::SHADER_INT64);
-        let limits = rig.gpu.adapter.limits();
-        let with = |features| rig.with_device(features, limits.clone()).kernels.reads_in_64_bits();
-        let all = rig.gpu.adapter.features() & wgpu::Features::SHADER_INT64;
-        assert_eq!(with(all), is_for_them, "{}", rig.name);
-        assert!(!with(wgpu::Features::empty()), "{}", rig.name);
-        if !is_for_them {
-            println!("NOT RUN: never used on {}", rig.name);
+        assert_eq!(rig.kernels.reads_in_64_bits(), may_be, "{}", rig.name);
+        if !may_be {
+            println!("NOT RUN: {} is not to use 64-bit integers", rig.name);
+            return;
+        }
+        let without = rig.without_64_bit_integers();
+        assert!(!without.kernels.reads_in_64_bits(), "{}", without.name);
+        for checks in [true, false] {
+            let options = rig.kernels.options().clone().with_runtime_checks(checks);
+            let [with, without] = [rig, &without].map(|rig| Rig {
+                name: rig.name.clone(),
+                gpu: rig.gpu.clone(),
+                kernels: common::kernels(&rig.gpu.device, &options).unwrap(),
+            });
+            for call in CALLS {
+                let got = outputs_of(&with, call, IN_WORDS).unwrap();
+                let want = outputs_of(&without, call, IN_WORDS).unwrap();
+                assert_eq!(got, want, "{}, checks {checks}", call.name);
+            }
+            // The keys of the shader modules that were made.
+            let is_in_64_bits = |rig: &Rig| format!("{:?}", rig.kernels).contains(", Vector64)");
+            let is_in_words = |rig: &Rig| format!("{:?}", rig.kernels).contains(", Vector)");
+            assert!(is_in_64_bits(&with) && !is_in_words(&with), "checks {checks}");
+            assert!(is_in_words(&without) && !is_in_64_bits(&without), "checks {checks}");
         }
     });
 }
@@ -623,7 +643,12 @@ fn own_device(rig: &Rig) -> Rig {
 
 /// What the call leaves in its operands.
 fn outputs(rig: &Rig, call: &Call) -> Result<Vec<(&'static str, Vec<u32>)>> {
-    let operands = Operands::new(rig, call, SMALL);
+    outputs_of(rig, call, SMALL)
+}
+
+/// The same with operands of these sizes.
+fn outputs_of(rig: &Rig, call: &Call, sizes: Sizes) -> Result<Vec<(&'static str, Vec<u32>)>> {
+    let operands = Operands::new(rig, call, sizes);
     rig.run(&(call.make)(&rig.kernels, &operands)?);
     Ok(operands.bits(rig))
 }

@@ -714,7 +714,7 @@ fn valid_with_the_defaults_of_the_overrides() {
 }
 
 /// Each with the runtime checks. Without them there is only less code, so then the defaults and what
-/// differs from them in one constant will do. There are some 2,000, so with a thread for each core.
+/// differs from them in one constant will do. There are thousands, so with a thread for each core.
 #[test]
 fn every_specialisation_translates_to_every_language_of_wgpu() {
     let specialisations: Vec<_> = every_shader()
@@ -762,10 +762,10 @@ fn with_elements<'a>(
 fn translate(parsed: &Parsed, values: &[(&str, f64)]) {
     let (module, info) = parsed.specialised(values);
     let subgroups = parsed.form.subgroup_size.is_some();
-    // On Vulkan alone.
-    let is_long = parsed.width == Width::Vector64;
+    // The library asks Vulkan alone for 64-bit integers.
+    let is_for_vulkan = parsed.width == Width::Vector64;
     let languages = Language::ALL.iter().filter(|one| {
-        (!is_long || matches!(one, Language::Spirv))
+        (!is_for_vulkan || matches!(one, Language::Spirv))
             && (!subgroups || one.has_subgroups())
             && !(is_cooperative(parsed.form) && one.is_hlsl())
     });

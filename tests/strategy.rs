@@ -229,7 +229,9 @@ fn the_rules_for_cpu_drivers() {
                 expect_rules(&table, pattern, &rules);
             }
             let rules = [
+                ([1, 32, 4096], SkinnyLanes, 8),
                 ([1, 64, 4096], SkinnyLanes, 8),
+                ([2, 65, 4096], SkinnyLanes, 4),
                 ([4, 128, 4096], SkinnyLanes, 4),
                 ([4, 513, 4096], SkinnyLanes, 1),
             ];
@@ -746,7 +748,8 @@ fn workgroups_without_a_tile_do_nothing() {
     }
 }
 
-/// Tiles are numbered in bands of eight rows of tiles, of four by the lanes' strategies, column by column:
+/// Tiles are numbered in bands of eight rows of tiles, of four by the lanes' strategies, column by column, every
+/// other band backwards:
 /// here whole bands and one of two rows, three columns wide. (The gradients of the two products take the
 /// same tiles.)
 #[test]

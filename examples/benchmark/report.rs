@@ -37,18 +37,18 @@ pub fn adapter(style: Style, rig: &Rig, settings: Settings, is_quick: bool) {
     }
 }
 
-/// What a driver that runs shaders on this processor has.
+/// What there is of this machine for a driver that runs shaders on the CPU.
 fn processor() -> String {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    let vectors = match (is_x86_feature_detected!("avx512f"), is_x86_feature_detected!("avx2")) {
+    let vectors = match (is_x86_feature_detected!("avx512vl"), is_x86_feature_detected!("avx2")) {
         (true, _) => "AVX-512",
         (false, true) => "AVX2, no AVX-512",
         (false, false) => "no AVX2",
     };
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
     let vectors = std::env::consts::ARCH;
-    format!("{threads} threads, {vectors}")
+    format!("threads: {threads}; {vectors}")
 }
 
 /// How long it takes to get going.

@@ -38,10 +38,8 @@ impl Rig {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("benchmark"),
-            required_features: adapter.features()
-                & (wgpu::Features::SUBGROUP
-                    | wgpu::Features::SHADER_INT64
-                    | wgpu::Features::TIMESTAMP_QUERY),
+            required_features: headless::features(&adapter)
+                | adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
             required_limits: adapter.limits(),
             ..Default::default()
         };

@@ -1,4 +1,4 @@
-//! What is known of drivers that their features and limits do not tell.
+//! What is known of drivers, beyond what their features and limits tell.
 
 /// Whether this is Mesa's software driver, llvmpipe, up to 22.3.
 pub(super) fn is_old_llvmpipe(info: &wgpu::AdapterInfo) -> bool {
@@ -13,8 +13,8 @@ pub(super) fn most_iterations(info: &wgpu::AdapterInfo) -> u64 {
     if is_old_llvmpipe(info) { 65_535 } else { u64::MAX }
 }
 
-/// Whether 16-byte words are better read as two 64-bit integers: by drivers for Vulkan that run shaders on
-/// the CPU. (Those for DX12 may have compilers without such integers.)
+/// Whether 16-byte words are better read and written as two 64-bit integers: by drivers that run shaders on the
+/// CPU, where the device has them. (On Vulkan: for that alone these shaders are made and tested.)
 pub(super) fn reads_in_64_bits(device: &wgpu::Device) -> bool {
     let info = device.adapter_info();
     device.features().contains(wgpu::Features::SHADER_INT64)

@@ -87,13 +87,14 @@ pub(super) fn storage_bindings(
 pub(super) const COPY: &str = "working copy";
 
 /// Checks `operands`, which stand in the order of the shader's storage bindings, against what the
-/// shader takes, the device's limits and each other.
+/// shader takes, the device's limits and each other. `vector` is the width of 16-byte words.
 ///
 /// A matrix that is written and has a working copy is bound with it by a shader that updates it; no other
 /// shader may write it.
 pub(super) fn check<'a, const N: usize>(
     shader: &'static Shader,
     limits: &wgpu::Limits,
+    vector: Width,
     operands: [Option<&'a Matrix>; N],
 ) -> Result<Operands<'a, N>> {
     let given = |matrix: Option<&'a Matrix>| matrix.filter(|matrix| !matrix.is_empty());
@@ -105,13 +106,13 @@ pub(super) fn check<'a, const N: usize>(
     }
     expect_outputs_apart(shader, operands.map(given))?;
 
-    let mut width = Width::Vector;
+    let mut width = vector;
     let mut elements = vec![ElementType::F32.code(); shader.elements.len()];
     for ((_, _, binding), matrix) in storage_bindings(shader).zip(operands) {
         let in_words = matches!(binding.access, Access::Read | Access::Write);
         if let (true, Some(matrix)) = (in_words, given(matrix)) {
             let layout = matrix.layout();
-            let four = u64::from(Width::Vector.elements());
+            let four = u64::from(vector.elements());
             let aligned = layout.offset.is_multiple_of(four)
                 && u64::from(layout.row_stride).is_multiple_of(four)
                 && u64::from(layout.columns).is_multiple_of(four);

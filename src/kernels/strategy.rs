@@ -178,7 +178,7 @@ pub enum Strategy {
     LanesAlone,
     /// Up to 16 rows, every weight read once; 32 invocations share a reduction. Encode and decode.
     SkinnyGroup,
-    /// The same without barriers: CPU drivers.
+    /// Up to four rows, every weight read once, without barriers: encode and decode on CPU drivers.
     SkinnyLanes,
     /// Up to four rows, the weight read in 64 streams from left to right: decode on CPU drivers. Needs
     /// [`wgpu::Features::SUBGROUP`]. The reduction is always split, into parts of 64.
@@ -406,7 +406,7 @@ impl fmt::Display for Choice {
 ///
 /// | device | product | strategy |
 /// | --- | --- | --- |
-/// | CPU driver | encode or decode with up to 4 rows | `skinny_lanes` |
+/// | CPU driver | encode or decode with up to 4 rows | `skinny_lanes`; of decode, where it may be split, `skinny_subgroup` with subgroups of eight |
 /// | Mesa's llvmpipe up to 22.3 | any other with 8 tiles of 64×32 or more, the last ones more than half full | `lanes_tall` with subgroups of eight |
 /// | CPU driver | any other | `lanes_subgroup` with subgroups of eight, else `lanes_alone` |
 /// | GPU | encode or decode with up to 16 rows | `skinny_group` |

@@ -92,8 +92,8 @@ impl Fused {
     }
 }
 
-/// Takes `steps` on both and compares the parameters, on every adapter, for shapes of both widths, with
-/// a whole and a split reduction, each contribution, and factors of each element type.
+/// Takes `steps` on both and compares the parameters, on every adapter, for shapes that are multiples of
+/// four and others, with a whole and a split reduction, each contribution, and factors of each element type.
 pub fn check(steps: impl Fn(&Rig, &Fused)) {
     on_every_adapter(|rig| {
         for (shape, contributions, parts, element) in [

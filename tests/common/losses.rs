@@ -206,7 +206,7 @@ pub fn operands_in_different_places(loss: Loss) {
     });
 }
 
-/// delta = scale·ℓ′ ⊙ g′, in both widths.
+/// delta = scale·ℓ′ ⊙ g′, by single values and in words of four.
 pub fn the_gradient_goes_on_through_every_activation(loss: Loss) {
     on_every_adapter(|rig| {
         for activation in Activation::ALL {

@@ -28,14 +28,14 @@ use shares::Share;
 
 /// A device with kernels on it, in one setting of the runtime checks.
 pub struct Rig {
-    /// Backend, name, driver, and the setting of the checks.
+    /// Backend, name, driver, the setting of the checks, and what the device lacks.
     pub name: String,
     pub gpu: Gpu,
     pub kernels: Kernels,
 }
 
-/// Runs `test` on every adapter that wgpu finds, with the shaders' runtime checks on, and with the checks off
-/// on a device without 64-bit integers.
+/// Runs `test` on every adapter that wgpu finds, with the shaders' runtime checks on, and with the checks off,
+/// where the library makes use of 64-bit integers on a device without them.
 ///
 /// WGPU_BACKEND and WGPU_ADAPTER_NAME narrow the adapters. No adapter at all is a failure, unless
 /// TIED_LINEAR_NO_ADAPTER=allow says that it may be. TIED_LINEAR_STRATEGY forces a strategy, such as
@@ -93,10 +93,12 @@ fn rigs_of(adapter: wgpu::Adapter) -> Vec<Rig> {
         gpu,
     };
     let checked = rig("checks on", gpu, KernelOptions::default());
-    let features = checked.gpu.device.features() - wgpu::Features::SHADER_INT64;
-    let short = checked.with_device(features, checked.gpu.adapter.limits()).gpu;
     let unchecked = KernelOptions::default().with_runtime_checks(false);
-    let unchecked = rig("checks off, no 64-bit integers", short, unchecked);
+    let unchecked = if checked.kernels.reads_in_64_bits() {
+        rig("checks off, no 64-bit integers", checked.without_64_bit_integers().gpu, unchecked)
+    } else {
+        rig("checks off", checked.gpu.clone(), unchecked)
+    };
     vec![checked, unchecked]
 }
 
@@ -154,6 +156,12 @@ impl Rig {
             kernels: kernels(&device, self.kernels.options()).expect("kernels"),
             gpu: Gpu { adapter: self.gpu.adapter.clone(), device, queue },
         }
+    }
+
+    /// Kernels on a further device of the same adapter, with the same features but this one.
+    pub fn without_64_bit_integers(&self) -> Self {
+        let features = self.gpu.device.features() - wgpu::Features::SHADER_INT64;
+        self.with_device(features, self.gpu.adapter.limits())
     }
 
     /// Kernels on the same device that compute products by this table.

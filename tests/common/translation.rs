@@ -101,7 +101,8 @@ fn to_spirv(
         };
         (bound.place, info)
     };
-    // What every Vulkan device has, or every one with wgpu's feature SUBGROUP, and no more.
+    // What every Vulkan device has, or every one with the features of wgpu that a form or a width asks for, and
+    // no more.
     let shuffle = subgroups.then_some(spv::Capability::GroupNonUniformShuffle);
     let cooperative = [
         spv::Capability::Float16,
@@ -111,9 +112,9 @@ fn to_spirv(
     let uses_f16 = module.types.iter().any(|(_, ty)| ty.inner.scalar_width() == Some(2));
     let cooperative = cooperative.into_iter().filter(|_| uses_f16);
     let uses_u64 = module.types.iter().any(|(_, ty)| ty.inner.scalar() == Some(Scalar::U64));
-    let long = uses_u64.then_some(spv::Capability::Int64);
+    let integers = uses_u64.then_some(spv::Capability::Int64);
     let capabilities = std::iter::once(spv::Capability::Shader);
-    let capabilities = capabilities.chain(shuffle).chain(long).chain(cooperative);
+    let capabilities = capabilities.chain(shuffle).chain(integers).chain(cooperative);
     let options = spv::Options {
         lang_version: (1, 3),
         flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
