@@ -1,9 +1,10 @@
 // vector_64.wgsl — put in front: matrices are read and written in 16-byte words of two 64-bit integers.
 //
-// What vector.wgsl is elsewhere, for Vulkan drivers that run shaders on the CPU, where the device has SHADER_INT64. Mesa's
-// llvmpipe loads lane by lane and checks, fetches and inserts each component by itself; without AVX-512 an
-// insertion at a variable place goes through memory, at the price of a stalled store. So two components in
-// place of four cost half as much. The values, their places and all arithmetic are those of vector.wgsl.
+// What vector.wgsl is elsewhere, for Vulkan drivers that run shaders on the CPU, where the device has
+// SHADER_INT64. Mesa's llvmpipe loads lane by lane, and checks, fetches and inserts each component by itself;
+// without AVX-512 an insertion at a variable place goes through memory, where the load that follows the store
+// has to wait for it. Two components in place of four cost half as much. The values, their places and all
+// arithmetic are those of vector.wgsl.
 //
 // A component holds two f32, the first in the low half: buffers are little-endian.
 //
