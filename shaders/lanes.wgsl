@@ -19,10 +19,10 @@
 // its own (`rows_first`): a processor then has the misses of near, far and right block under way at once,
 // for which whole quads would be too many instructions.
 //
-// The sums move up while they are delivered, AT_ONCE rows at a time: with variable indices they would
-// be kept in memory. Eight rows are delivered together, and each lane begins with another of them and
-// wraps around: the driver stores lane after lane, and in this order stores that follow each other go
-// to different lines, whose misses overlap.
+// The sums move up while they are delivered: with variable indices they would be kept in memory. Sixteen
+// rows are an iteration, in which a loop delivers eight rows at a time, so that what follows a sum is compiled
+// for eight rows only. Of the eight each lane begins with another and wraps around: the driver stores lane after
+// lane, and in this order stores that follow each other go to different lines, whose misses overlap.
 //
 // Needs product.wgsl and lanes_rows.wgsl (or lanes_alone.wgsl).
 // Tests: encode.rs, decode.rs, backward.rs, with every strategy.
@@ -99,18 +99,18 @@ fn move_up(at: u32, by: u32) {
     sums[at - by + 7u] = sums[at + 7u];
 }
 
-// The eight sums from `at` on, of the rows from `row` on: lane `local` begins with the `local`-th.
-fn deliver_eight(task: Task, row: u32, local: u32, column: u32, at: u32, terms: Terms) {
+// The first eight sums, of the rows from `row` on: lane `local` begins with the `local`-th.
+fn deliver_eight(task: Task, row: u32, local: u32, column: u32, terms: Terms) {
     let by_one = vec4<bool>((local & 1u) != 0u);
     let once = array(
-        select(sums[at], sums[at + 1u], by_one),
-        select(sums[at + 1u], sums[at + 2u], by_one),
-        select(sums[at + 2u], sums[at + 3u], by_one),
-        select(sums[at + 3u], sums[at + 4u], by_one),
-        select(sums[at + 4u], sums[at + 5u], by_one),
-        select(sums[at + 5u], sums[at + 6u], by_one),
-        select(sums[at + 6u], sums[at + 7u], by_one),
-        select(sums[at + 7u], sums[at], by_one),
+        select(sums[0], sums[1], by_one),
+        select(sums[1], sums[2], by_one),
+        select(sums[2], sums[3], by_one),
+        select(sums[3], sums[4], by_one),
+        select(sums[4], sums[5], by_one),
+        select(sums[5], sums[6], by_one),
+        select(sums[6], sums[7], by_one),
+        select(sums[7], sums[0], by_one),
     );
     let by_two = vec4<bool>((local & 2u) != 0u);
     let twice = array(
@@ -146,22 +146,20 @@ fn multiply(group: vec3<u32>, local: u32) {
         reduce(task, local, column, 1u);
     }
     let terms = terms_of(column);
-    for (var i = 0u; i < TILE_ROWS; i += AT_ONCE) {
-        deliver_eight(task, task.row + i, local, column, 0u, terms);
-        if AT_ONCE > 8u {
-            deliver_eight(task, task.row + i + 8u, local, column, 8u, terms);
-        } else {
-            move_up(8u, AT_ONCE);
+    for (var i = 0u; i < TILE_ROWS; i += 16u) {
+        for (var eight = 0u; eight < 16u; eight += 8u) {
+            deliver_eight(task, task.row + i + eight, local, column, terms);
+            move_up(8u, 8u);
         }
         if TILE_ROWS > 16u {
-            move_up(16u, AT_ONCE);
-            move_up(24u, AT_ONCE);
+            move_up(16u, 16u);
+            move_up(24u, 16u);
         }
         if TILE_ROWS > 32u {
-            move_up(32u, AT_ONCE);
-            move_up(40u, AT_ONCE);
-            move_up(48u, AT_ONCE);
-            move_up(56u, AT_ONCE);
+            move_up(32u, 16u);
+            move_up(40u, 16u);
+            move_up(48u, 16u);
+            move_up(56u, 16u);
         }
     }
     close(task.index * INVOCATIONS + local);

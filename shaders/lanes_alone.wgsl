@@ -6,9 +6,6 @@
 
 const TILE_ROWS: u32 = 16u;
 
-// Rows that are delivered in an iteration.
-const AT_ONCE: u32 = 8u;
-
 // The lines of all rows.
 struct RowLines {
     line_0: Line,

@@ -3,6 +3,3 @@
 // Tests: encode.rs, decode.rs, backward.rs, with every strategy.
 
 const TILE_ROWS: u32 = 32u;
-
-// Rows that are delivered in an iteration.
-const AT_ONCE: u32 = 16u;
