@@ -313,11 +313,8 @@ fn sixty_four_bit_integers_are_used_where_they_may_be_and_change_no_bit() {
         let without = rig.without_64_bit_integers();
         assert!(!without.kernels.reads_in_64_bits(), "{}", without.name);
         for checks in [true, false] {
-            let options = rig.kernels.options().clone().with_runtime_checks(checks);
-            let [with, without] = [rig, &without].map(|rig| Rig {
-                name: rig.name.clone(),
-                gpu: rig.gpu.clone(),
-                kernels: common::kernels(&rig.gpu.device, &options).unwrap(),
+            let [with, without] = [rig, &without].map(|rig| {
+                rig.with_options(rig.kernels.options().clone().with_runtime_checks(checks))
             });
             for call in CALLS {
                 let got = outputs_of(&with, call, IN_WORDS).unwrap();

@@ -748,10 +748,9 @@ fn workgroups_without_a_tile_do_nothing() {
     }
 }
 
-/// Tiles are numbered in bands of eight rows of tiles, of four by the lanes' strategies, column by column, every
-/// other band backwards:
-/// here whole bands and one of two rows, three columns wide. (The gradients of the two products take the
-/// same tiles.)
+/// Tiles are numbered in bands of eight rows of tiles, of four by the lanes' strategies, column by column,
+/// every other band backwards: here whole bands and one of two rows, three columns wide. (The gradients of the
+/// two products take the same tiles.)
 #[test]
 fn tiles_of_a_whole_band_and_of_a_part_of_one_are_all_computed() {
     for strategy in Strategy::ALL {

@@ -166,7 +166,11 @@ impl Rig {
 
     /// Kernels on the same device that compute products by this table.
     pub fn with_strategies(&self, table: StrategyTable) -> Self {
-        let options = self.kernels.options().clone().with_strategies(table);
+        self.with_options(self.kernels.options().clone().with_strategies(table))
+    }
+
+    /// Kernels on the same device, made anew with these options.
+    pub fn with_options(&self, options: KernelOptions) -> Self {
         Self {
             name: self.name.clone(),
             gpu: self.gpu.clone(),

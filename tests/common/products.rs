@@ -8,7 +8,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tied_linear::kernels::{Gradient, Linear};
-use tied_linear::{Activation, Commands, ElementType, Kernels, Matrix, Pattern, Weight};
+use tied_linear::{Activation, Commands, ElementType, Matrix, Pattern, Weight};
 
 use super::reference::{Dense, activate, argument, saved, slope, tolerance};
 use super::{
@@ -517,8 +517,7 @@ pub fn runs_repeat_bit_by_bit(product: Product) {
         rig.run(&commands.clone().then(operands.commands(rig, product)));
         expect_same_bits("two runs in one pass", &operands.written(rig), &first);
 
-        let kernels = Kernels::new(&rig.gpu.device, rig.kernels.options().clone()).unwrap();
-        let anew = Rig { name: rig.name.clone(), gpu: rig.gpu.clone(), kernels };
+        let anew = rig.with_options(rig.kernels.options().clone());
         let operands = problem.place(&anew, [Place::Odd; 5]);
         anew.run(&operands.commands(&anew, product));
         expect_same_bits("new kernels", &operands.written(&anew), &first);
