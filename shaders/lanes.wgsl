@@ -15,10 +15,6 @@
 // beginning with another of the four k, so that the first load of all lanes touches all the lines
 // that the block needs: their misses overlap, which no prefetcher would hide at such strides.
 //
-// For the same reason what such left blocks begin with is loaded ahead of the right block, by a load of
-// its own (`rows_first`): a processor then has the misses of near, far and right block under way at once,
-// for which whole quads would be too many instructions.
-//
 // The sums move up while they are delivered: with variable indices they would be kept in memory. Sixteen
 // rows are an iteration, in which a loop delivers eight rows at a time, so that what follows a sum is compiled
 // for eight rows only. Of the eight each lane begins with another and wraps around: the driver stores lane after
@@ -76,13 +72,11 @@ fn reduce(task: Task, local: u32, column: u32, which: u32) {
     let order = order_of_right(local);
     let end = min(task.end, depth_of(which));
     for (var k = task.begin; k < end; k += 4u) {
-        let near_first = rows_first(rows, local, k, which);
-        let far_first = rows_first(far_rows, local, k, which);
         let loaded = right_block(right_quads(columns, k, which, order), k, which, order);
         let right = straightened(loaded, order);
-        multiply_rows(0u, rows, near_first, local, k, which, right);
+        multiply_rows(0u, rows, local, k, which, right);
         if TILE_ROWS > 32u {
-            multiply_rows(32u, far_rows, far_first, local, k, which, right);
+            multiply_rows(32u, far_rows, local, k, which, right);
         }
     }
 }

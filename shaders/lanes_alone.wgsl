@@ -27,20 +27,7 @@ fn rows_of(line: Line, k: u32, which: u32) -> Block {
     return left_block(left_quads(line, k, which, 0u), k, which, 0u);
 }
 
-// Nothing is loaded ahead.
-fn rows_first(lines: RowLines, local: u32, k: u32, which: u32) -> Component {
-    return Component();
-}
-
-fn multiply_rows(
-    at: u32,
-    lines: RowLines,
-    first_value: Component,
-    local: u32,
-    k: u32,
-    which: u32,
-    right: Block,
-) {
+fn multiply_rows(at: u32, lines: RowLines, local: u32, k: u32, which: u32, right: Block) {
     multiply_four_rows(at + 0u, rows_of(lines.line_0, k, which), right);
     multiply_four_rows(at + 4u, rows_of(lines.line_1, k, which), right);
     multiply_four_rows(at + 8u, rows_of(lines.line_2, k, which), right);

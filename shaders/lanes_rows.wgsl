@@ -92,27 +92,9 @@ fn row_lines(row: u32, local: u32) -> Line {
     return left_line(row + 4u * local);
 }
 
-// What the lane's block begins with, loaded ahead.
-fn rows_first(line: Line, local: u32, k: u32, which: u32) -> Component {
-    return left_first(line, k, which, order_of_left(local));
-}
-
-fn multiply_rows(
-    at: u32,
-    line: Line,
-    first_value: Component,
-    local: u32,
-    k: u32,
-    which: u32,
-    right: Block,
-) {
+fn multiply_rows(at: u32, line: Line, local: u32, k: u32, which: u32, right: Block) {
     let order = order_of_left(local);
-    var quads = left_quads(line, k, which, order);
-    // Of an operand that is contiguous along k nothing was loaded ahead.
-    if !LEFT_ACROSS {
-        quads.a = with_first(quads.a, first_value);
-    }
-    let mine = left_block(quads, k, which, order);
+    let mine = left_block(left_quads(line, k, which, order), k, which, order);
     multiply_four_rows(at + 0u, rows_of_lane_0(mine), right);
     multiply_four_rows(at + 4u, rows_of_lane_1(mine), right);
     multiply_four_rows(at + 8u, rows_of_lane_2(mine), right);

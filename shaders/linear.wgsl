@@ -214,11 +214,6 @@ fn left_quads(line: Line, k: u32, which: u32, order: u32) -> Block {
     );
 }
 
-// Nothing: the input is contiguous along k.
-fn left_first(line: Line, k: u32, which: u32, order: u32) -> Component {
-    return Component();
-}
-
 fn left_block(quads: Block, k: u32, which: u32, order: u32) -> Block {
     return turned(quads, k, parameters.input.columns);
 }

@@ -15,20 +15,14 @@
 // subnormal values: Giesen, "Half to float done quick" (2010).
 // Tests: elements.rs; shaders.rs.
 
-// A struct, so that a component of a word is loaded alike in all widths, by `.x`.
-struct Word {
-    x: u32,
-}
-
-// What a word is made of.
-alias Component = u32;
+alias Word = u32;
 
 // Places of elements are counted one by one.
 const WIDTH: u32 = 1u;
 
 // The f32 in a word.
 fn first(word: Word) -> f32 {
-    return bitcast<f32>(word.x);
+    return bitcast<f32>(word);
 }
 
 // The word as a quad.
@@ -36,14 +30,9 @@ fn quad(word: Word) -> vec4<f32> {
     return vec4<f32>(first(word));
 }
 
-// The quad: what it begins with depends on the element, so nothing is taken from another load.
-fn with_first(values: vec4<f32>, first_value: Component) -> vec4<f32> {
-    return values;
-}
-
 // The quad's leading f32 as a word.
 fn word(values: vec4<f32>) -> Word {
-    return Word(bitcast<u32>(values.x));
+    return bitcast<u32>(values.x);
 }
 
 // Two words of 16-bit elements: a quad.
@@ -69,18 +58,18 @@ fn half_values(bits: vec4<u32>) -> vec4<f32> {
 fn unpacked(low: Word, high: Word, element: u32) -> vec4<f32> {
     if element == BF16 {
         return bitcast<vec4<f32>>(vec4<u32>(
-            low.x << 16u,
-            low.x & 0xffff0000u,
-            high.x << 16u,
-            high.x & 0xffff0000u,
+            low << 16u,
+            low & 0xffff0000u,
+            high << 16u,
+            high & 0xffff0000u,
         ));
     }
-    return half_values(vec4<u32>(low.x & 0xffffu, low.x >> 16u, high.x & 0xffffu, high.x >> 16u));
+    return half_values(vec4<u32>(low & 0xffffu, low >> 16u, high & 0xffffu, high >> 16u));
 }
 
 // Of the two values in a u32, the one with this index.
 fn half_of(bits: u32, index: u32, element: u32) -> f32 {
-    let pair = unpacked(Word(bits), Word(bits), element);
+    let pair = unpacked(bits, bits, element);
     return select(pair.x, pair.y, index != 0u);
 }
 
@@ -119,12 +108,12 @@ fn packed(values: vec4<f32>, element: u32) -> Pair {
     } else {
         sixteen = sign | half_bits(magnitude);
     }
-    return Pair(Word(sixteen.x | (sixteen.y << 16u)), Word(sixteen.z | (sixteen.w << 16u)));
+    return Pair(sixteen.x | (sixteen.y << 16u), sixteen.z | (sixteen.w << 16u));
 }
 
 // The first element of the word after, and the second of the one before.
 fn merged(before: Word, after: Word) -> Word {
-    return Word((before.x & 0xffff0000u) | (after.x & 0xffffu));
+    return (before & 0xffff0000u) | (after & 0xffffu);
 }
 
 // The pair of a quad that a row's end cuts, whose word with the row's last element holds `before`. Of one
@@ -133,6 +122,6 @@ fn ended(pair: Pair, before: Word, within: vec4<bool>) -> Pair {
     if within.z {
         return Pair(pair.low, merged(before, pair.high));
     }
-    let only = Word(select(merged(before, pair.low).x, pair.low.x, within.y));
+    let only = select(merged(before, pair.low), pair.low, within.y);
     return Pair(only, only);
 }

@@ -13,9 +13,6 @@
 //                              where that is a quad for each k, beginning at the `order`-th
 //   left_block(quads, k, which, order)
 //                              the same as a quad of rows for each of the four k
-//   left_first(line, k, which, order)
-//                              what the first of left's quads begins with, by a load of its own; only
-//                              of f32 that are not contiguous along k
 //   right_line(column), right_quads(…), right_block(…)
 //                              the same for four columns of the right operand
 //   left_quad(line, k)         left's row line.at.x at k…k+3 (encode and decode, for skinny.wgsl)

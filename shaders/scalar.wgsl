@@ -7,25 +7,22 @@
 //
 // Tests: every numeric test, by its odd shapes; shaders.rs.
 
-// A struct, so that a component of a word is loaded alike in all widths, by `.x`.
-struct Word {
-    x: f32,
-}
+alias Word = f32;
 
 // f32 values in a word.
 const WIDTH: u32 = 1u;
 
 // The first value of a word.
 fn first(word: Word) -> f32 {
-    return word.x;
+    return word;
 }
 
 // The word as a quad.
 fn quad(word: Word) -> vec4<f32> {
-    return vec4<f32>(word.x);
+    return vec4<f32>(word);
 }
 
 // The quad's leading values as a word.
 fn word(values: vec4<f32>) -> Word {
-    return Word(values.x);
+    return values.x;
 }

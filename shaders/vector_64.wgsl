@@ -13,9 +13,6 @@
 
 alias Word = vec2<u64>;
 
-// What a word is made of.
-alias Component = u64;
-
 // f32 values in a word.
 const WIDTH: u32 = 4u;
 
@@ -36,11 +33,4 @@ fn word(values: vec4<f32>) -> Word {
     let even = vec2<u64>(bitcast<vec2<u32>>(values.xz));
     let odd = vec2<u64>(bitcast<vec2<u32>>(values.yw));
     return even | (odd << vec2<u32>(32u));
-}
-
-// The quad, its first two values from a load of their own.
-fn with_first(values: vec4<f32>, first_values: Component) -> vec4<f32> {
-    let even = bitcast<f32>(u32(first_values));
-    let odd = bitcast<f32>(u32(first_values >> 32u));
-    return vec4<f32>(even, odd, values.zw);
 }

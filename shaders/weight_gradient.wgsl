@@ -104,20 +104,6 @@ fn left_quads(line: Line, k: u32, which: u32, order: u32) -> Block {
     );
 }
 
-// What the first of these quads begins with; nothing for 16-bit elements, where it is half a word.
-fn left_first(line: Line, k: u32, which: u32, order: u32) -> Component {
-    if which == DECODER {
-        if CODE_ELEMENT != F32 {
-            return Component();
-        }
-        return code[line.decoder.x + along_step(parameters.code, k, order).x].x;
-    }
-    if CODE_DELTA_ELEMENT != F32 {
-        return Component();
-    }
-    return code_delta[line.encoder.x + along_step(parameters.code_delta, k, order).x].x;
-}
-
 fn left_block(quads: Block, k: u32, which: u32, order: u32) -> Block {
     return unturned(quads, k, depth_of(which), order);
 }

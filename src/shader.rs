@@ -28,7 +28,6 @@ sources! {
     SCALAR = "scalar.wgsl";
     VECTOR = "vector.wgsl";
     VECTOR_64 = "vector_64.wgsl";
-    COMPONENT = "component.wgsl";
     MIXED = "mixed.wgsl";
     UNMIXED = "unmixed.wgsl";
     MATRIX = "matrix.wgsl";
@@ -102,8 +101,8 @@ impl Width {
 
     const fn sources(self) -> &'static [Source] {
         match self {
-            Self::Scalar => &[SCALAR, COMPONENT, UNMIXED],
-            Self::Vector => &[VECTOR, COMPONENT, UNMIXED],
+            Self::Scalar => &[SCALAR, UNMIXED],
+            Self::Vector => &[VECTOR, UNMIXED],
             Self::Vector64 => &[VECTOR_64, UNMIXED],
             Self::Mixed => &[MIXED],
         }
