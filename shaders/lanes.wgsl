@@ -16,9 +16,10 @@
 // that the block needs: their misses overlap, which no prefetcher would hide at such strides.
 //
 // The sums move up while they are delivered: with variable indices they would be kept in memory. Sixteen
-// rows are an iteration, in which a loop delivers eight rows at a time, so that what follows a sum is compiled
-// for eight rows only. Of the eight each lane begins with another and wraps around: the driver stores lane after
-// lane, and in this order stores that follow each other go to different lines, whose misses overlap.
+// rows are an iteration, in which a loop delivers four rows at a time, so that what follows a sum is compiled
+// for four rows only. Of the four each lane begins with another and wraps around: the driver stores lane after
+// lane, and in this order the first stores of all lanes go to all lines of the four rows, two to a row, whose
+// misses overlap.
 //
 // Needs product.wgsl and lanes_rows.wgsl (or lanes_alone.wgsl).
 // Tests: encode.rs, decode.rs, backward.rs, with every strategy.
@@ -81,52 +82,36 @@ fn reduce(task: Task, local: u32, column: u32, which: u32) {
     }
 }
 
-// The eight sums from `at` on go up by `by` rows.
+// The four sums from `at` on go up by `by` rows.
 fn move_up(at: u32, by: u32) {
     sums[at - by] = sums[at];
     sums[at - by + 1u] = sums[at + 1u];
     sums[at - by + 2u] = sums[at + 2u];
     sums[at - by + 3u] = sums[at + 3u];
-    sums[at - by + 4u] = sums[at + 4u];
-    sums[at - by + 5u] = sums[at + 5u];
-    sums[at - by + 6u] = sums[at + 6u];
-    sums[at - by + 7u] = sums[at + 7u];
 }
 
-// The first eight sums, of the rows from `row` on: lane `local` begins with the `local`-th.
-fn deliver_eight(task: Task, row: u32, local: u32, column: u32, terms: Terms) {
+// The sixteen sums from `at` on go up by sixteen rows.
+fn move_sixteen_up(at: u32) {
+    move_up(at, 16u);
+    move_up(at + 4u, 16u);
+    move_up(at + 8u, 16u);
+    move_up(at + 12u, 16u);
+}
+
+// The first four sums, of the rows from `row` on: lane `local` begins with the `local & 3`-th.
+fn deliver_four(task: Task, row: u32, local: u32, column: u32, terms: Terms) {
     let by_one = vec4<bool>((local & 1u) != 0u);
     let once = array(
         select(sums[0], sums[1], by_one),
         select(sums[1], sums[2], by_one),
         select(sums[2], sums[3], by_one),
-        select(sums[3], sums[4], by_one),
-        select(sums[4], sums[5], by_one),
-        select(sums[5], sums[6], by_one),
-        select(sums[6], sums[7], by_one),
-        select(sums[7], sums[0], by_one),
+        select(sums[3], sums[0], by_one),
     );
     let by_two = vec4<bool>((local & 2u) != 0u);
-    let twice = array(
-        select(once[0], once[2], by_two),
-        select(once[1], once[3], by_two),
-        select(once[2], once[4], by_two),
-        select(once[3], once[5], by_two),
-        select(once[4], once[6], by_two),
-        select(once[5], once[7], by_two),
-        select(once[6], once[0], by_two),
-        select(once[7], once[1], by_two),
-    );
-    // A row's second line is touched right after its first.
-    let by_four = vec4<bool>((local & 4u) != 0u);
-    deliver(task, row + (local & 7u), column, select(twice[0], twice[4], by_four), terms);
-    deliver(task, row + ((local + 4u) & 7u), column, select(twice[4], twice[0], by_four), terms);
-    deliver(task, row + ((local + 1u) & 7u), column, select(twice[1], twice[5], by_four), terms);
-    deliver(task, row + ((local + 5u) & 7u), column, select(twice[5], twice[1], by_four), terms);
-    deliver(task, row + ((local + 2u) & 7u), column, select(twice[2], twice[6], by_four), terms);
-    deliver(task, row + ((local + 6u) & 7u), column, select(twice[6], twice[2], by_four), terms);
-    deliver(task, row + ((local + 3u) & 7u), column, select(twice[3], twice[7], by_four), terms);
-    deliver(task, row + ((local + 7u) & 7u), column, select(twice[7], twice[3], by_four), terms);
+    deliver(task, row + (local & 3u), column, select(once[0], once[2], by_two), terms);
+    deliver(task, row + ((local + 1u) & 3u), column, select(once[1], once[3], by_two), terms);
+    deliver(task, row + ((local + 2u) & 3u), column, select(once[2], once[0], by_two), terms);
+    deliver(task, row + ((local + 3u) & 3u), column, select(once[3], once[1], by_two), terms);
 }
 
 fn multiply(group: vec3<u32>, local: u32) {
@@ -141,19 +126,18 @@ fn multiply(group: vec3<u32>, local: u32) {
     }
     let terms = terms_of(column);
     for (var i = 0u; i < TILE_ROWS; i += 16u) {
-        for (var eight = 0u; eight < 16u; eight += 8u) {
-            deliver_eight(task, task.row + i + eight, local, column, terms);
-            move_up(8u, 8u);
+        for (var four = 0u; four < 16u; four += 4u) {
+            deliver_four(task, task.row + i + four, local, column, terms);
+            move_up(4u, 4u);
+            move_up(8u, 4u);
+            move_up(12u, 4u);
         }
         if TILE_ROWS > 16u {
-            move_up(16u, 16u);
-            move_up(24u, 16u);
+            move_sixteen_up(16u);
         }
         if TILE_ROWS > 32u {
-            move_up(32u, 16u);
-            move_up(40u, 16u);
-            move_up(48u, 16u);
-            move_up(56u, 16u);
+            move_sixteen_up(32u);
+            move_sixteen_up(48u);
         }
     }
     close(task.index * INVOCATIONS + local);

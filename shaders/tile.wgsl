@@ -14,10 +14,12 @@
 // A slice is TILE blocks of 4×4 of each operand. With TILE invocations each stages one block of
 // both; with more, the first TILE stage the left operand and the next TILE the right one. With
 // PREFETCH the blocks of the next slice are on their way to registers while one is multiplied; where
-// an invocation stages two blocks, the registers are better used for more workgroups at a time.
-// Neighbouring
-// invocations read along the direction in which the operand is contiguous; any eight of them store
-// eight neighbouring quads of one k, and read neighbouring or equal ones: no bank conflicts, without
+// an invocation stages two blocks, the registers are better used for more workgroups at a time. The loop
+// begins in the middle, with nothing to multiply yet: one place that loads is half as much to compile as
+// one before the loop and one in it, and the compilers of DX12 take their time.
+//
+// Neighbouring invocations read along the direction in which the operand is contiguous; any eight of them
+// store eight neighbouring quads of one k, and read neighbouring or equal ones: no bank conflicts, without
 // padding.
 //
 // Technique: register and workgroup tiling as in Volkov and Demmel, "Benchmarking GPUs to tune
@@ -155,35 +157,38 @@ fn reduce(task: Task, lines: Lines, local: u32, which: u32) {
         return;
     }
     var staged: Staged;
-    if PREFETCH {
-        staged = load(lines, local, task.begin, which);
-    }
-    for (var k = task.begin; k < end; k += DEPTH) {
+    for (var k = task.begin; ; k += DEPTH) {
+        if PREFETCH {
+            staged = load(lines, local, k, which);
+        }
+        // The slice before; the first time there is none.
+        if k != task.begin {
+            multiply_one(0u, 0u, r, c);
+            multiply_one(0u, 1u, r, c);
+            multiply_one(0u, 2u, r, c);
+            multiply_one(0u, 3u, r, c);
+            multiply_one(1u, 0u, r, c);
+            multiply_one(1u, 1u, r, c);
+            multiply_one(1u, 2u, r, c);
+            multiply_one(1u, 3u, r, c);
+            multiply_one(2u, 0u, r, c);
+            multiply_one(2u, 1u, r, c);
+            multiply_one(2u, 2u, r, c);
+            multiply_one(2u, 3u, r, c);
+            multiply_one(3u, 0u, r, c);
+            multiply_one(3u, 1u, r, c);
+            multiply_one(3u, 2u, r, c);
+            multiply_one(3u, 3u, r, c);
+        }
+        if k >= end {
+            break;
+        }
         if !PREFETCH {
             staged = load(lines, local, k, which);
         }
         workgroupBarrier();
         store(local, staged, k, which);
         workgroupBarrier();
-        if PREFETCH {
-            staged = load(lines, local, k + DEPTH, which);
-        }
-        multiply_one(0u, 0u, r, c);
-        multiply_one(0u, 1u, r, c);
-        multiply_one(0u, 2u, r, c);
-        multiply_one(0u, 3u, r, c);
-        multiply_one(1u, 0u, r, c);
-        multiply_one(1u, 1u, r, c);
-        multiply_one(1u, 2u, r, c);
-        multiply_one(1u, 3u, r, c);
-        multiply_one(2u, 0u, r, c);
-        multiply_one(2u, 1u, r, c);
-        multiply_one(2u, 2u, r, c);
-        multiply_one(2u, 3u, r, c);
-        multiply_one(3u, 0u, r, c);
-        multiply_one(3u, 1u, r, c);
-        multiply_one(3u, 2u, r, c);
-        multiply_one(3u, 3u, r, c);
     }
 }
 
@@ -209,25 +214,25 @@ fn multiply(group: vec3<u32>, local: u32) {
         deliver(task, row + 3u, column, sums[3], terms);
     } else {
         let far_terms = terms_of(column + TILE / 2u);
-        // Two rows at a time, the sums moving up, so that every index is a constant.
-        for (var i = 0u; i < 4u; i++) {
-            let at = row + i / 2u * (TILE / 2u) + i % 2u * 2u;
+        // A row at a time, the sums moving up, so that every index is a constant and a row is compiled once.
+        for (var i = 0u; i < 8u; i++) {
+            let at = row + i / 4u * (TILE / 2u) + i % 4u;
             deliver(task, at, column, sums[0], terms);
             deliver(task, at, column + TILE / 2u, sums[1], far_terms);
-            deliver(task, at + 1u, column, sums[2], terms);
-            deliver(task, at + 1u, column + TILE / 2u, sums[3], far_terms);
-            sums[0] = sums[4];
-            sums[1] = sums[5];
-            sums[2] = sums[6];
-            sums[3] = sums[7];
-            sums[4] = sums[8];
-            sums[5] = sums[9];
-            sums[6] = sums[10];
-            sums[7] = sums[11];
-            sums[8] = sums[12];
-            sums[9] = sums[13];
-            sums[10] = sums[14];
-            sums[11] = sums[15];
+            sums[0] = sums[2];
+            sums[1] = sums[3];
+            sums[2] = sums[4];
+            sums[3] = sums[5];
+            sums[4] = sums[6];
+            sums[5] = sums[7];
+            sums[6] = sums[8];
+            sums[7] = sums[9];
+            sums[8] = sums[10];
+            sums[9] = sums[11];
+            sums[10] = sums[12];
+            sums[11] = sums[13];
+            sums[12] = sums[14];
+            sums[13] = sums[15];
         }
     }
     close(task.index * INVOCATIONS + local);
