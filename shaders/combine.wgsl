@@ -8,10 +8,11 @@
 // Needs product.wgsl.
 // Tests: encode.rs, decode.rs, backward.rs, with every strategy.
 
-// Not used: task_of needs them.
+// Not used: product.wgsl needs them.
 const TILE_ROWS: u32 = 1u;
 const TILE_COLUMNS: u32 = 4u;
 const BAND: u32 = 1u;
+const BLOCKS_INSIDE: bool = false;
 
 const INVOCATIONS: u32 = 64u;
 

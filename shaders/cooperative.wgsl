@@ -24,6 +24,7 @@ const TILE_ROWS: u32 = 64u;
 const TILE_COLUMNS: u32 = 64u;
 const BAND: u32 = 8u;
 const INVOCATIONS: u32 = 128u;
+const BLOCKS_INSIDE: bool = false;
 const DEPTH: u32 = 16u;
 
 // [k][row] and [k][column].

@@ -27,6 +27,7 @@
 const TILE_COLUMNS: u32 = 32u;
 const BAND: u32 = 4u;
 const INVOCATIONS: u32 = 8u;
+const BLOCKS_INSIDE: bool = true;
 
 var<private> sums: array<vec4<f32>, TILE_ROWS>;
 

@@ -185,6 +185,8 @@ fn store_preactivation(view: View, row: u32, column: u32, values: vec4<f32>) {
 
 const REDUCTIONS: u32 = 1u;
 const LEFT_ACROSS: bool = true;
+// As all columns are where words are quads.
+const DEPTH_IN_FOURS: bool = WIDTH == 4u;
 
 struct Line {
     at: vec4<u32>,
@@ -199,9 +201,12 @@ fn left_line(row: u32) -> Line {
 }
 
 fn left_quad(start: u32, k: u32) -> vec4<f32> {
+    let values = input_at(vec4<u32>(start) + across_step(parameters.input, k));
+    if !MAY_HANG_OVER {
+        return values;
+    }
     let end = vec4<u32>(parameters.input.columns);
-    let inside = vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < end;
-    return select(vec4<f32>(), input_at(vec4<u32>(start) + across_step(parameters.input, k)), inside);
+    return select(vec4<f32>(), values, vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < end);
 }
 
 fn left_quads(line: Line, k: u32, which: u32, order: u32) -> Block {

@@ -17,6 +17,7 @@
 //                              the same for four columns of the right operand
 //   left_quad(line, k)         left's row line.at.x at k…k+3 (encode and decode, for skinny.wgsl)
 //   LEFT_ACROSS, RIGHT_ACROSS  whether the operand is contiguous along k in its buffer
+//   DEPTH_IN_FOURS             whether the reduction's length is a multiple of four
 //   Terms, terms_of(column)    what `finish` needs that is the same for all rows: the views it writes,
 //                              and what four columns add to every row's sums, such as a bias
 //   finish(row, column, sum, terms)
@@ -31,6 +32,10 @@
 //   lanes.wgsl    a tile in each subgroup's registers, no barrier: CPU drivers
 //   skinny.wgsl   few rows: every right block is read once and meets all rows
 //   combine.wgsl  the second pass of a split reduction
+//
+// and says what blocks it asks for:
+//
+//   BLOCKS_INSIDE              whether each of them begins before the reduction's end
 //
 // A long reduction with few outputs can be split: PASS PARTIAL leaves the sums of a part of k in
 // `scratch`, [part][row][column quad], and a second dispatch, combine.wgsl, adds the parts in order
@@ -58,6 +63,9 @@ const PARTIAL: u32 = 1u;
 // One of the two above.
 override PASS: u32 = 0u;
 
+// Whether a block may reach over the reduction's end, where its values must be zero.
+const MAY_HANG_OVER: bool = !(DEPTH_IN_FOURS && BLOCKS_INSIDE);
+
 // Four by four values: one quad for each of four k.
 struct Block {
     a: vec4<f32>,
@@ -70,7 +78,7 @@ struct Block {
 // them, `end` the reduction's.
 fn turned(block: Block, k: u32, end: u32) -> Block {
     let turned = transposed(block);
-    if WIDTH == 4u {
+    if MAY_HANG_OVER && WIDTH == 4u {
         let keep = vec4<bool>(k < end);
         return Block(
             select(vec4<f32>(), turned.a, keep),
@@ -85,6 +93,9 @@ fn turned(block: Block, k: u32, end: u32) -> Block {
 // A block of an operand that is contiguous along its rows or columns, from the quads of four k, in
 // the same order.
 fn unturned(block: Block, k: u32, end: u32, order: u32) -> Block {
+    if !MAY_HANG_OVER {
+        return block;
+    }
     let keep = ordered(k, order) < vec4<u32>(end);
     return Block(
         select(vec4<f32>(), block.a, vec4<bool>(keep.x)),

@@ -19,6 +19,7 @@ override TILE_ROWS: u32 = SKINNY_ROWS;
 const NEAR_COLUMNS: u32 = 4u * COLUMN_LANES;
 const TILE_COLUMNS: u32 = COLUMN_QUADS * NEAR_COLUMNS;
 const BAND: u32 = 8u;
+const BLOCKS_INSIDE: bool = DEPTH_LANES == 1u;
 
 // Where the sums of the far columns begin, behind those of up to eight rows of near ones.
 const FAR: u32 = 8u;

@@ -17,6 +17,7 @@ const INVOCATIONS: u32 = 8u;
 override TILE_ROWS: u32 = SKINNY_ROWS;
 const TILE_COLUMNS: u32 = 512u;
 const BAND: u32 = 8u;
+const BLOCKS_INSIDE: bool = false;
 
 // The sum over the lanes, in an order of its own: subgroupAdd's is the driver's, and slower.
 fn over_lanes(mine: vec4<f32>) -> vec4<f32> {

@@ -30,6 +30,7 @@
 const TILE_ROWS: u32 = TILE;
 const TILE_COLUMNS: u32 = TILE;
 const BAND: u32 = 8u;
+const BLOCKS_INSIDE: bool = false;
 const DEPTH: u32 = 16u;
 const QUADS: u32 = TILE / 4u;
 const HALF: u32 = TILE / 8u;

@@ -66,6 +66,7 @@ const DECODER: u32 = 0u;
 
 const LEFT_ACROSS: bool = false;
 const RIGHT_ACROSS: bool = false;
+const DEPTH_IN_FOURS: bool = false;
 
 struct Line {
     decoder: vec4<u32>,
