@@ -15,9 +15,10 @@
 //                              the same as a quad of rows for each of the four k
 //   right_line(column), right_quads(…), right_block(…)
 //                              the same for four columns of the right operand
-//   left_quad(line, k)         left's row line.at.x at k…k+3 (encode and decode, for skinny.wgsl)
+//   left_quad(start, k)        the row of left that starts there, one of a line's, at k…k+3 (encode and
+//                              decode, for skinny.wgsl)
 //   LEFT_ACROSS, RIGHT_ACROSS  whether the operand is contiguous along k in its buffer
-//   DEPTH_IN_FOURS             whether the reduction's length is a multiple of four
+//   DEPTH_IN_FOURS             whether the reduction's length is always a multiple of four
 //   Terms, terms_of(column)    what `finish` needs that is the same for all rows: the views it writes,
 //                              and what four columns add to every row's sums, such as a bias
 //   finish(row, column, sum, terms)
@@ -35,7 +36,7 @@
 //
 // and says what blocks it asks for:
 //
-//   BLOCKS_INSIDE              whether each of them begins before the reduction's end
+//   BLOCKS_INSIDE              whether each of them begins at a multiple of four before the reduction's end
 //
 // A long reduction with few outputs can be split: PASS PARTIAL leaves the sums of a part of k in
 // `scratch`, [part][row][column quad], and a second dispatch, combine.wgsl, adds the parts in order
@@ -78,7 +79,10 @@ struct Block {
 // them, `end` the reduction's.
 fn turned(block: Block, k: u32, end: u32) -> Block {
     let turned = transposed(block);
-    if MAY_HANG_OVER && WIDTH == 4u {
+    if !MAY_HANG_OVER {
+        return turned;
+    }
+    if WIDTH == 4u {
         let keep = vec4<bool>(k < end);
         return Block(
             select(vec4<f32>(), turned.a, keep),
